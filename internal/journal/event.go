@@ -1,0 +1,60 @@
+// Package journal writes the log: to the systemd journal with fields when
+// stderr is connected to it, else as plain lines with time stamps.
+//
+// The contract: the text of a message is constant, begins in lower case and
+// ends without a full stop; whatever varies is an attribute and becomes a
+// journal field; an event that an operator may wait for or search for has a
+// MESSAGE_ID, and the catalog in systemd/ explains it. No secret, session
+// key or password is ever an attribute.
+package journal
+
+import (
+	"context"
+	"log/slog"
+)
+
+// Levels beyond slog's own.
+const (
+	LevelNotice   = slog.LevelInfo + 2
+	LevelCritical = slog.LevelError + 4
+	// LevelAudit passes every filter and is written with the priority
+	// "notice": what decides over secrets is always logged.
+	LevelAudit = slog.Level(100)
+)
+
+// An Event is a kind of log entry with a stable identity.
+type Event struct {
+	ID    string // MESSAGE_ID: 32 lower-case hexadecimal digits, made once with systemd-id128 new
+	Level slog.Level
+	Text  string // constant
+}
+
+// Log writes e to l with attrs.
+func (e Event) Log(ctx context.Context, l *slog.Logger, attrs ...slog.Attr) {
+	l.LogAttrs(ctx, e.Level, e.Text, append(attrs, slog.String(keyMessageID, e.ID))...)
+}
+
+// Keys of attributes; the handler writes each as the journal field that it names.
+const (
+	keyMessageID = "MESSAGE_ID"
+	keyClient    = "MANDOS_CLIENT"
+	keyKeyID     = "MANDOS_KEY_ID"
+	keyPeer      = "MANDOS_PEER"
+	keyReason    = "MANDOS_REASON"
+	keyError     = "MANDOS_ERROR"
+)
+
+// Client is the attribute for a client's name.
+func Client(name string) slog.Attr { return slog.String(keyClient, name) }
+
+// KeyID is the attribute for a key ID or fingerprint.
+func KeyID(id interface{ String() string }) slog.Attr { return slog.String(keyKeyID, id.String()) }
+
+// Peer is the attribute for a peer's address and port.
+func Peer(addr interface{ String() string }) slog.Attr { return slog.String(keyPeer, addr.String()) }
+
+// Reason is the attribute for why something was refused or changed.
+func Reason(why string) slog.Attr { return slog.String(keyReason, why) }
+
+// Err is the attribute for an error.
+func Err(err error) slog.Attr { return slog.String(keyError, err.Error()) }
