@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Brings what the tests need beside Go: Debian's packages, and Debian's own
+# Mandos, unpacked (not installed) into a cache folder, as a peer for the
+# interop tests. As root it installs what is missing; otherwise it says what
+# to install. With CI=true anything missing is an error.
+set -euo pipefail
+
+packages=(
+	# the race detector, staticcheck's cache and the scripts
+	gcc libc6-dev make git ca-certificates
+	# peers of the interop tests
+	gnutls-bin gnupg openssl python3
+	# what Debian's mandos and mandos-client need to run
+	dbus python3-dbus python3-gi python3-urwid
+	libavahi-core7 libgpgme11 libnl-3-200 libnl-route-3-200 libglib2.0-0
+	fping
+	# system tests on booted hosts, and network namespaces
+	systemd-container mmdebstrap iproute2 bridge-utils iputils-ping avahi-daemon
+	# the commands' screens, completions and manual pages
+	tmux zsh fish mandoc procps
+)
+
+cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/mandos-go/debian
+ci=${CI:-}
+say() { printf 'deps: %s\n' "$*"; }
+
+# give_up says what is missing: an error in CI, else a hint, as the tests
+# that need it skip.
+give_up() {
+	say "$*" >&2
+	if [ "$ci" = true ]; then exit 1; fi
+	exit 0
+}
+
+retry() {
+	local try
+	for try in 1 2 3 4; do
+		if "$@"; then return; fi
+		say "try $try of 4 failed: $*" >&2
+		sleep $((try * 5))
+	done
+	return 1
+}
+
+apt() { retry env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root "$@"; }
+
+command -v apt-get >/dev/null ||
+	give_up "this is no Debian; install the likes of: ${packages[*]}"
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+missing=()
+for p in "${packages[@]}"; do
+	installed "$p" || missing+=("$p")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+	[ "$(id -u)" = 0 ] ||
+		give_up "to run every test, install: sudo apt-get install ${missing[*]}"
+	say "installing ${missing[*]}"
+	apt update
+	apt install -y --no-install-recommends "${missing[@]}"
+fi
+
+# The bus policy of Debian's server is by this user's group.
+if [ "$(id -u)" = 0 ] && ! getent passwd _mandos >/dev/null; then
+	say "adding the user _mandos"
+	useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin _mandos
+fi
+
+version=$(LC_ALL=C apt-cache policy mandos-client | sed -n 's/^ *Candidate: //p')
+if [ -z "$version" ] || [ "$version" = "(none)" ]; then
+	[ "$(id -u)" != 0 ] || apt update
+	version=$(LC_ALL=C apt-cache policy mandos-client | sed -n 's/^ *Candidate: //p')
+fi
+[ -n "$version" ] && [ "$version" != "(none)" ] ||
+	give_up "apt knows no package mandos-client; run: sudo apt-get update"
+
+dir=$cache/mandos-$version
+if [ ! -d "$dir" ]; then
+	say "unpacking Debian's mandos $version into $dir"
+	mkdir -p "$cache"
+	tmp=$(mktemp -d "$cache/tmp.XXXXXX")
+	trap 'rm -rf "$tmp"' EXIT
+	mkdir "$tmp/root"
+	(cd "$tmp" && apt download "mandos=$version" "mandos-client=$version") ||
+		give_up "couldn't download Debian's mandos $version"
+	for deb in "$tmp"/*.deb; do
+		dpkg -x "$deb" "$tmp/root"
+	done
+	# Tests run the plugins as whoever they are: no set-uid, no closed folders.
+	chmod -R u-s,go+rX "$tmp/root"
+	chmod 755 "$tmp/root"
+	mv -T "$tmp/root" "$dir" 2>/dev/null || [ -d "$dir" ]
+fi
+ln -sfn "mandos-$version" "$cache/current"
+say "ready; Debian's mandos is $dir"
