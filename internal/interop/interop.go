@@ -1,0 +1,272 @@
+// Package interop runs our programs against Debian's unmodified Mandos. It is
+// for tests only. Debian(t) and Ours(t) are the two sets of programs; both
+// are used alike, so that a test can pair any server with any client and any
+// keys. tools/deps.sh (make deps) brings what Debian's programs need.
+package interop
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Programs is one implementation of Mandos.
+type Programs interface {
+	// Server starts a server with these sections of clients.conf and returns
+	// its address. It is stopped when the test ends.
+	Server(t testing.TB, sections ...string) (addr string)
+	// Client starts a client with keys that asks the server at addr until it
+	// has its password.
+	Client(t testing.TB, keys Keys, addr string) *Client
+	// Keygen makes an OpenPGP key and an Ed25519 TLS key.
+	Keygen(t testing.TB) Keys
+	// Section encrypts password to keys and returns a section of
+	// clients.conf for the client name.
+	Section(t testing.TB, keys Keys, name string, password []byte) string
+}
+
+// Missing ends a test that needs something this machine doesn't have: skipped
+// on a developer's machine, failed in CI.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("missing: %s; run: make deps", what)
+	}
+	t.Skipf("missing: %s; run: make deps", what)
+}
+
+// Folder makes a temporary folder that every user may enter, as servers drop
+// their privileges, with a path short enough for a Unix socket in it.
+func Folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mandos-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// Keys is a client's folder of keys, with the file names of mandos-keygen.
+type Keys string
+
+// PGPPublic and the others are the paths of the four files.
+func (k Keys) PGPPublic() string  { return filepath.Join(string(k), "pubkey.txt") }
+func (k Keys) PGPSecret() string  { return filepath.Join(string(k), "seckey.txt") }
+func (k Keys) TLSPublic() string  { return filepath.Join(string(k), "tls-pubkey.pem") }
+func (k Keys) TLSPrivate() string { return filepath.Join(string(k), "tls-privkey.pem") }
+
+// WithTLSKey returns a copy of k with another TLS key.
+func (k Keys) WithTLSKey(t testing.TB, key crypto.Signer) Keys {
+	t.Helper()
+	c := Keys(Folder(t))
+	for _, name := range []string{k.PGPPublic(), k.PGPSecret()} {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(string(c), filepath.Base(name)), data)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, c.TLSPrivate(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	write(t, c.TLSPublic(), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
+	return c
+}
+
+func write(t testing.TB, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// config writes clients.conf into a new folder beside an empty state folder
+// that belongs to the user a server drops to.
+func config(t testing.TB, sections []string) (configdir, statedir string) {
+	t.Helper()
+	dir := Folder(t)
+	configdir, statedir = filepath.Join(dir, "etc"), filepath.Join(dir, "state")
+	for _, d := range []string{configdir, statedir} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The hosts of the tests need no checking.
+	conf := []byte("[DEFAULT]\nchecker = true\n\n")
+	for _, s := range sections {
+		conf = append(conf, s...)
+		conf = append(conf, '\n')
+	}
+	write(t, filepath.Join(configdir, "clients.conf"), conf)
+	if os.Getuid() == 0 {
+		uid, gid := unprivileged(t)
+		if err := errors.Join(os.Chown(statedir, uid, gid), os.Chmod(configdir, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return configdir, statedir
+}
+
+// unprivileged finds the user that a server started by root runs as.
+func unprivileged(t testing.TB) (uid, gid int) {
+	t.Helper()
+	for _, name := range []string{"_mandos", "mandos", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.Atoi(u.Uid)
+		gid, err2 := strconv.Atoi(u.Gid)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		return uid, gid
+	}
+	t.Fatal("no user to drop privileges to: none of _mandos, mandos, nobody exists")
+	return 0, 0
+}
+
+// listen opens the socket that a server inherits: it listens already, so no
+// test waits for a server to be ready, and no port is guessed.
+func listen(t testing.TB) (socket *os.File, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	socket, err = l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { socket.Close() })
+	return socket, l.Addr().String()
+}
+
+// start runs cmd in a process group of its own, which is killed when the
+// test ends. What it writes to standard error is shown if the test fails.
+func start(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	log := &logBuffer{}
+	if cmd.Stderr == nil {
+		cmd.Stderr = log
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting %s: %v", cmd.Path, err)
+	}
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", filepath.Base(cmd.Path), log)
+		}
+	})
+}
+
+// output runs cmd to its end and returns its standard output.
+func output(t testing.TB, cmd *exec.Cmd) []byte {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, stderr.Bytes())
+	}
+	return out
+}
+
+// A Client is a running client.
+type Client struct {
+	cmd    *exec.Cmd
+	out    bytes.Buffer
+	waited sync.Once
+	err    error
+}
+
+func startClient(t testing.TB, cmd *exec.Cmd) *Client {
+	t.Helper()
+	c := &Client{cmd: cmd}
+	cmd.Stdout = &c.out
+	start(t, cmd)
+	// A client that gets nothing asks for ever.
+	timer := time.AfterFunc(time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	t.Cleanup(func() { timer.Stop() })
+	return c
+}
+
+// Password waits for the client's end and returns what it printed.
+func (c *Client) Password(t testing.TB) []byte {
+	t.Helper()
+	c.waited.Do(func() { c.err = c.cmd.Wait() })
+	if c.err != nil {
+		t.Fatalf("client ended with %v after printing %q", c.err, abbreviate(c.out.Bytes()))
+	}
+	return c.out.Bytes()
+}
+
+// Kill ends a client that has no password to wait for, and returns what it
+// had printed.
+func (c *Client) Kill(t testing.TB) []byte {
+	t.Helper()
+	c.waited.Do(func() {
+		syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
+		c.err = c.cmd.Wait()
+	})
+	if exit, ok := errors.AsType[*exec.ExitError](c.err); !ok || !exit.Sys().(syscall.WaitStatus).Signaled() {
+		t.Fatalf("client ended by itself: %v", c.err)
+	}
+	return c.out.Bytes()
+}
+
+func abbreviate(b []byte) string {
+	if len(b) > 64 {
+		return fmt.Sprintf("%s… (%d bytes)", b[:64], len(b))
+	}
+	return string(b)
+}
+
+// A logBuffer keeps the last part of what a program says.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf = append(l.buf, p...)
+	if extra := len(l.buf) - 16<<10; extra > 0 {
+		l.buf = l.buf[extra:]
+	}
+	return len(p), nil
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.buf)
+}
