@@ -10,4 +10,7 @@ var (
 	SecretUnsent   = Event{"ac91b66b2d6349b08aacf6e8f8d7b6ac", slog.LevelWarn, "a released secret could not be sent whole"}
 	Refused        = Event{"400cc31a758b40479598eaf362f0ec03", LevelAudit, "refused a client its secret"}
 	UnknownKey     = Event{"0f344615de9c4e79a86b2c8d31a0cebc", LevelAudit, "refused a peer with an unknown key"}
+
+	CheckRequestRefused = Event{"622aa10fea884eaaac5495965c93027a", LevelAudit, "refused a request to run a checker"}
+	CheckNotRun         = Event{"66f374b39d1e492287087016ca0a310e", slog.LevelWarn, "a checker could not be run"}
 )

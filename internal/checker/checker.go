@@ -1,0 +1,104 @@
+// Package checker runs checker commands: those that tell whether a client is
+// still where it was. Under systemd the daemon asks a privileged helper over
+// a private socket, as it may start nothing itself; a daemon started by hand
+// runs them as plain children.
+package checker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of a Request and of what comes back.
+const (
+	MaxClient  = 4 << 10 // bytes in a client's name
+	MaxCommand = 16 << 10
+	MaxOutput  = 4 << 10 // bytes of output kept, from the beginning
+	MinLimit   = time.Millisecond
+	MaxLimit   = 7 * 24 * time.Hour
+)
+
+// A Request asks for one run of a client's checker.
+type Request struct {
+	Client  string        // its name
+	Command string        // for /bin/sh -c, variables expanded and quoted
+	Limit   time.Duration // after this the command is killed with all its children
+}
+
+// Validate says what is wrong with r, if anything. The helper runs nothing
+// that doesn't pass.
+func (r Request) Validate() error {
+	text := func(what, s string, limit int) error {
+		switch {
+		case s == "":
+			return fmt.Errorf("the %s is empty", what)
+		case len(s) > limit:
+			return fmt.Errorf("the %s has %d bytes, more than %d", what, len(s), limit)
+		case strings.IndexByte(s, 0) >= 0:
+			return fmt.Errorf("the %s holds a NUL byte", what)
+		case !utf8.ValidString(s):
+			return fmt.Errorf("the %s isn't valid UTF-8", what)
+		}
+		return nil
+	}
+	var limit error
+	if r.Limit < MinLimit || r.Limit > MaxLimit {
+		limit = fmt.Errorf("the time limit %v isn't between %v and %v", r.Limit, MinLimit, MaxLimit)
+	}
+	return errors.Join(text("client's name", r.Client, MaxClient), text("command", r.Command, MaxCommand), limit)
+}
+
+// A Result is how a command that did run has ended.
+type Result struct {
+	ExitStatus int    // 0 to 255; 0: the client is alive
+	Signal     int    // the signal that ended the shell, or 0
+	TimedOut   bool   // killed because Limit was over
+	Output     string // at most MaxOutput bytes of stdout and stderr, control characters escaped
+}
+
+// A Runner runs checkers. An error means that the command could not be run
+// or was given up: it says nothing about the client. When ctx ends, the
+// command is killed with all its children.
+type Runner interface {
+	Run(ctx context.Context, r Request) (Result, error)
+}
+
+// printable escapes what could disturb a terminal or forge a line of a log.
+func printable(output []byte) string {
+	var b strings.Builder
+	for len(output) > 0 {
+		c, n := utf8.DecodeRune(output)
+		switch {
+		case c == '\n' || c == '\t':
+			b.WriteRune(c)
+		case c == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, output[0])
+		case isControl(c):
+			fmt.Fprintf(&b, `\u%04x`, c)
+		default:
+			b.WriteRune(c)
+		}
+		output = output[n:]
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// isControl reports C0, DEL, C1, and the marks that turn the direction of
+// text or end a line without being a control character.
+func isControl(c rune) bool {
+	return c < 0x20 || 0x7f <= c && c < 0xa0 ||
+		0x200e <= c && c <= 0x200f || 0x2028 <= c && c <= 0x202e || 0x2066 <= c && c <= 0x2069
+}
+
+// outputKeeper is an io.Writer that keeps the first MaxOutput bytes and
+// swallows the rest.
+type outputKeeper struct{ kept []byte }
+
+func (k *outputKeeper) Write(p []byte) (int, error) {
+	k.kept = append(k.kept, p[:min(len(p), MaxOutput-len(k.kept))]...)
+	return len(p), nil
+}

@@ -1,0 +1,314 @@
+package helper
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"mandos/internal/checker"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/coreos/go-systemd/v22/unit"
+	"github.com/godbus/dbus/v5"
+)
+
+// What systemd is asked for: names, and the limits of one check.
+const (
+	slice          = "mandos-checkers.slice"
+	unitPrefix     = "mandos-check-"
+	unitSuffix     = ".scope"
+	maxUnitName    = 255 // systemd's UNIT_NAME_MAX
+	tasksMax       = 64
+	memoryMax      = 128 << 20
+	backstop       = 5 * time.Second // systemd kills this long after the limit, should the helper be gone
+	managerTimeout = 15 * time.Second
+	leftOverTries  = 20
+	leftOverPause  = 100 * time.Millisecond
+)
+
+// UnitName returns the name of the scope in which client is checked. A name
+// that would be too long for systemd is cut and gets a hash.
+func UnitName(client string) string {
+	escaped := unit.UnitNameEscape(client)
+	if len(unitPrefix)+len(escaped)+len(unitSuffix) > maxUnitName {
+		sum := sha256.Sum256([]byte(client))
+		hash := "_" + hex.EncodeToString(sum[:16])
+		escaped = escaped[:maxUnitName-len(unitPrefix)-len(unitSuffix)-len(hash)]
+		// No half of an escape sequence may stay behind.
+		if i := strings.LastIndexByte(escaped, '\\'); i >= 0 && i > len(escaped)-len(`\x00`) {
+			escaped = escaped[:i]
+		}
+		escaped += hash
+	}
+	return unitPrefix + escaped + unitSuffix
+}
+
+// description names client on one line, as systemctl shows it.
+func description(client string) string {
+	return fmt.Sprintf("Mandos checker for %.100q", client)
+}
+
+// A Manager is what is asked of systemd.
+type Manager interface {
+	// StartScope puts the process pid into a new scope; it returns once
+	// the process is there. [ErrUnitExists] if there is one of that name.
+	StartScope(ctx context.Context, name, description string, pid int, limit time.Duration) error
+	// KillScope sends SIGKILL to all that is in the scope. A scope that
+	// isn't there is no error.
+	KillScope(ctx context.Context, name string) error
+}
+
+// ErrUnitExists is returned for a scope whose name is taken.
+var ErrUnitExists = errors.New("there is a unit of that name")
+
+// Scopes runs commands as UID and GID, each in a scope of its own.
+type Scopes struct {
+	Manager  Manager
+	UID, GID uint32
+}
+
+var _ Runner = (*Scopes)(nil)
+
+// Run implements [Runner].
+func (s *Scopes) Run(ctx context.Context, r checker.Request) (Outcome, error) {
+	name := UnitName(r.Client)
+	child, err := hold(s.UID, s.GID, r)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer child.discard()
+
+	if err := s.scope(ctx, name, description(r.Client), child.pid(), r.Limit+backstop); err != nil {
+		return Outcome{}, fmt.Errorf("starting %s: %w", name, err)
+	}
+	// Whatever happens from here on: nothing stays behind in the scope.
+	kill := sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), managerTimeout)
+		defer cancel()
+		if err := s.Manager.KillScope(ctx, name); err != nil {
+			child.kill() // at least the shell
+		}
+	})
+	defer kill()
+
+	limited, cancel := context.WithTimeout(ctx, r.Limit)
+	defer cancel()
+	stop := context.AfterFunc(limited, kill)
+	defer stop()
+	if err := child.release(); err != nil {
+		return Outcome{}, err
+	}
+	state, output, err := child.wait()
+	kill()
+	if ctx.Err() != nil {
+		return Outcome{}, context.Cause(ctx)
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	status, signal := checker.Status(state)
+	return Outcome{status, signal, limited.Err() != nil, output}, nil
+}
+
+// scope puts pid into a new scope; one of the same name, left over by a
+// helper that was killed, is killed first.
+func (s *Scopes) scope(ctx context.Context, name, description string, pid int, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
+	defer cancel()
+	var err error
+	for range leftOverTries {
+		if err = s.Manager.StartScope(ctx, name, description, pid, limit); !errors.Is(err, ErrUnitExists) {
+			return err
+		}
+		if err := s.Manager.KillScope(ctx, name); err != nil {
+			return fmt.Errorf("killing the left-over one: %w", err)
+		}
+		select {
+		case <-time.After(leftOverPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return err
+}
+
+// Systemd is the [Manager] of this machine. It connects when it is first
+// asked, and again when the connection was lost.
+type Systemd struct {
+	mu   sync.Mutex
+	conn *systemd.Conn
+}
+
+var _ Manager = (*Systemd)(nil)
+
+// connection is the one to systemd's own socket, not to the bus: checks go
+// on while dbus-daemon restarts.
+func (m *Systemd) connection(ctx context.Context) (*systemd.Conn, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil && m.conn.Connected() {
+		return m.conn, nil
+	}
+	conn, err := systemd.NewSystemdConnectionContext(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to systemd: %w", err)
+	}
+	m.conn = conn
+	return conn, nil
+}
+
+// StartScope implements [Manager].
+func (m *Systemd) StartScope(ctx context.Context, name, description string, pid int, limit time.Duration) error {
+	conn, err := m.connection(ctx)
+	if err != nil {
+		return err
+	}
+	property := func(name string, value any) systemd.Property {
+		return systemd.Property{Name: name, Value: dbus.MakeVariant(value)}
+	}
+	done := make(chan string, 1)
+	_, err = conn.StartTransientUnitContext(ctx, name, "fail", []systemd.Property{
+		systemd.PropDescription(description),
+		systemd.PropSlice(slice),
+		systemd.PropPids(uint32(pid)),
+		property("RuntimeMaxUSec", uint64(limit.Microseconds())),
+		property("TimeoutStopUSec", uint64(time.Second.Microseconds())),
+		property("TasksMax", uint64(tasksMax)),
+		property("MemoryMax", uint64(memoryMax)),
+		property("CollectMode", "inactive-or-failed"),
+	}, done)
+	if err != nil {
+		if isDBusError(err, "org.freedesktop.systemd1.UnitExists") {
+			return ErrUnitExists
+		}
+		return err
+	}
+	select {
+	case result := <-done:
+		if result != "done" {
+			return fmt.Errorf("systemd's job ended as %q", result)
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// KillScope implements [Manager].
+func (m *Systemd) KillScope(ctx context.Context, name string) error {
+	conn, err := m.connection(ctx)
+	if err != nil {
+		return err
+	}
+	err = conn.KillUnitWithTarget(ctx, name, systemd.All, int32(syscall.SIGKILL))
+	if isDBusError(err, "org.freedesktop.systemd1.NoSuchUnit") || isDBusError(err, "org.freedesktop.DBus.Error.UnknownObject") {
+		return nil
+	}
+	return err
+}
+
+func isDBusError(err error, name string) bool {
+	var e dbus.Error
+	return errors.As(err, &e) && e.Name == name
+}
+
+// A held child is a process that waits to be let go before it becomes the
+// unprivileged shell.
+type heldChild struct {
+	cmd    *exec.Cmd
+	gate   *os.File // a byte lets it go; closing it makes it exit
+	fault  *os.File // why it couldn't become the shell; empty when it did
+	output *os.File
+}
+
+// hold starts the child. It stays root, and so out of reach of other
+// checkers, until it has been put where it belongs and is let go.
+func hold(uid, gid uint32, r checker.Request) (*heldChild, error) {
+	var pipes [3]struct{ r, w *os.File }
+	closeAll := func() {
+		for _, p := range pipes {
+			p.r.Close() // of a nil file: an error, and nothing else
+			p.w.Close()
+		}
+	}
+	for i := range pipes {
+		var err error
+		if pipes[i].r, pipes[i].w, err = os.Pipe(); err != nil {
+			closeAll()
+			return nil, fmt.Errorf("making a pipe: %w", err)
+		}
+	}
+	gate, fault, output := pipes[0], pipes[1], pipes[2]
+
+	cmd := exec.Command("/proc/self/exe", HeldArgs(uid, gid, r.Command)...)
+	cmd.Dir, cmd.Env = "/", checker.Environment(r.Client)
+	cmd.Stdout, cmd.Stderr = output.w, output.w
+	cmd.ExtraFiles = []*os.File{gate.r, fault.w} // gateFD, faultFD
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		closeAll()
+		return nil, fmt.Errorf("starting the checker's process: %w", err)
+	}
+	gate.r.Close()
+	fault.w.Close()
+	output.w.Close()
+	return &heldChild{cmd, gate.w, fault.r, output.r}, nil
+}
+
+func (c *heldChild) pid() int { return c.cmd.Process.Pid }
+
+func (c *heldChild) kill() { _ = c.cmd.Process.Kill() }
+
+// release lets the child become the shell, and returns when it has.
+func (c *heldChild) release() error {
+	if _, err := c.gate.Write([]byte{1}); err != nil {
+		return fmt.Errorf("letting the checker go: %w", err)
+	}
+	why, err := io.ReadAll(io.LimitReader(c.fault, checker.MaxOutput))
+	if err == nil && len(why) > 0 {
+		err = errors.New(string(why))
+	}
+	return err
+}
+
+// outputGrace is how long output is still read after the shell has ended.
+const outputGrace = 200 * time.Millisecond
+
+// wait returns how the shell ended and the beginning of its output.
+func (c *heldChild) wait() (*os.ProcessState, []byte, error) {
+	output := make(chan []byte, 1)
+	go func() {
+		kept, _ := io.ReadAll(io.LimitReader(c.output, checker.MaxOutput))
+		_, _ = io.Copy(io.Discard, c.output)
+		output <- kept
+	}()
+	err := c.cmd.Wait()
+	// Something that the shell left behind may hold the pipe.
+	_ = c.output.SetReadDeadline(time.Now().Add(outputGrace))
+	kept := <-output
+	var exited *exec.ExitError
+	if err != nil && !errors.As(err, &exited) {
+		return nil, nil, fmt.Errorf("waiting for the checker: %w", err)
+	}
+	return c.cmd.ProcessState, kept, nil
+}
+
+// discard frees what is left; a child that was never let go exits.
+func (c *heldChild) discard() {
+	c.gate.Close()
+	c.fault.Close()
+	c.output.Close()
+	if c.cmd.ProcessState == nil {
+		c.kill()
+		_ = c.cmd.Wait()
+	}
+}

@@ -1,0 +1,80 @@
+package checker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// A Local runs commands as children of this process, each in a process group
+// of its own: for a daemon that was started by hand.
+type Local struct{}
+
+var _ Runner = Local{}
+
+// Environment is all that a command sees: a PATH, a language, and the
+// client's name.
+func Environment(client string) []string {
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LANG=C.UTF-8",
+		"MANDOS_CLIENT=" + client,
+	}
+}
+
+// pipeGrace is how long output is still read after the shell has ended and
+// something that it left behind holds the pipe.
+const pipeGrace = 200 * time.Millisecond
+
+// Run implements [Runner].
+func (Local) Run(ctx context.Context, r Request) (Result, error) {
+	if err := r.Validate(); err != nil {
+		return Result{}, err
+	}
+	limited, cancel := context.WithTimeout(ctx, r.Limit)
+	defer cancel()
+	var out outputKeeper
+	cmd := exec.CommandContext(limited, "/bin/sh", "-c", r.Command)
+	cmd.Dir, cmd.Env = "/", Environment(r.Client)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	killGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = func() error {
+		if err := killGroup(); err != nil {
+			return os.ErrProcessDone
+		}
+		return nil
+	}
+	cmd.WaitDelay = pipeGrace
+	if err := cmd.Start(); err != nil {
+		return Result{}, fmt.Errorf("running the checker: %w", err)
+	}
+	err := cmd.Wait()
+	_ = killGroup() // what the shell has left behind, if anything
+	if ctx.Err() != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	var exited *exec.ExitError
+	if err != nil && !errors.As(err, &exited) && !errors.Is(err, exec.ErrWaitDelay) && limited.Err() == nil {
+		return Result{}, fmt.Errorf("running the checker: %w", err)
+	}
+	return Ended(cmd.ProcessState, limited.Err() != nil, out.kept), nil
+}
+
+// Ended reads a Result from the state of a shell that was waited for.
+func Ended(state *os.ProcessState, timedOut bool, output []byte) Result {
+	status, signal := Status(state)
+	return Result{status, signal, timedOut, printable(output)}
+}
+
+// Status returns the exit status, or the signal, that ended a process.
+func Status(state *os.ProcessState) (exitStatus, signal int) {
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 0, int(ws.Signal())
+	}
+	return state.ExitCode(), 0
+}

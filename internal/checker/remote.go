@@ -1,0 +1,69 @@
+package checker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// SocketPath is where systemd listens for the helper.
+const SocketPath = "/run/mandos-checker/socket"
+
+// A Remote asks the helper behind the socket Path to run commands.
+type Remote struct{ Path string }
+
+var _ Runner = Remote{}
+
+// replyGrace is how long beyond a request's limit the helper may take: it
+// may have to wait for a check of the same client, and for systemd.
+const replyGrace = 30 * time.Second
+
+// Run implements [Runner].
+func (h Remote) Run(ctx context.Context, r Request) (Result, error) {
+	packet, err := MarshalRequest(r)
+	if err != nil {
+		return Result{}, fmt.Errorf("asking the checker helper: %w", err)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unixpacket", h.Path)
+	if err != nil {
+		return Result{}, fmt.Errorf("reaching the checker helper (systemctl status mandos-checker.socket): %w", err)
+	}
+	defer conn.Close()
+	// The deadline counts on a clock that stops in suspend; then the check
+	// is late, not lost.
+	if err := conn.SetDeadline(time.Now().Add(r.Limit + replyGrace)); err != nil {
+		return Result{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+
+	if _, err := conn.Write(packet); err != nil {
+		return Result{}, giveUp(ctx, fmt.Errorf("asking the checker helper: %w", err))
+	}
+	reply := make([]byte, 4*MaxOutput)
+	n, err := conn.Read(reply)
+	if errors.Is(err, io.EOF) || err == nil && n == 0 {
+		err = errors.New("it hung up")
+	}
+	if err != nil {
+		return Result{}, giveUp(ctx, fmt.Errorf("waiting for the checker helper: %w", err))
+	}
+	res, err := UnmarshalReply(reply[:n])
+	if err != nil {
+		return Result{}, fmt.Errorf("the checker helper could not run the command: %w", err)
+	}
+	return res, nil
+}
+
+// giveUp prefers the reason why the caller gave up over the broken
+// connection that came of it.
+func giveUp(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
