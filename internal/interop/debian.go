@@ -10,12 +10,27 @@ import (
 	"testing"
 )
 
-// DebianPrograms are Debian's mandos and mandos-client, unpacked by make deps.
-type DebianPrograms struct{ root string }
+// Debian is Debian's mandos and mandos-client, unpacked by make deps. A test
+// that gets it has all that they need.
+func Debian(t testing.TB) Programs {
+	t.Helper()
+	root := DebianRoot(t)
+	lib, err := filepath.Glob(filepath.Join(root, "usr/lib/*/mandos"))
+	if err != nil || len(lib) != 1 {
+		t.Fatalf("looking for usr/lib/ARCHITECTURE/mandos in %s: found %q, %v", root, lib, err)
+	}
+	return Programs{
+		server:    []string{"/usr/bin/python3", filepath.Join(root, "usr/sbin/mandos")},
+		client:    []string{filepath.Join(lib[0], "plugins.d/mandos-client"), "--network-hook-dir=/nonexistent"},
+		keygen:    []string{"sh", filepath.Join(root, "usr/sbin/mandos-keygen")},
+		clientEnv: []string{"MANDOSPLUGINHELPERDIR=" + filepath.Join(lib[0], "plugin-helpers")},
+		wantsBus:  true,
+	}
+}
 
-// Debian finds Debian's programs in $MANDOS_DEBIAN, or where make deps puts
-// them.
-func Debian(t testing.TB) DebianPrograms {
+// DebianRoot is the folder with the files of Debian's packages:
+// $MANDOS_DEBIAN, or where make deps unpacks them.
+func DebianRoot(t testing.TB) string {
 	t.Helper()
 	root := os.Getenv("MANDOS_DEBIAN")
 	if root == "" {
@@ -36,67 +51,7 @@ func Debian(t testing.TB) DebianPrograms {
 	if err := exec.Command("/usr/bin/python3", "-c", "import dbus, gi").Run(); err != nil {
 		Missing(t, "python3-dbus and python3-gi")
 	}
-	return DebianPrograms{root}
-}
-
-// Path returns the path of one of its files: Path("usr/sbin/mandos-ctl").
-func (d DebianPrograms) Path(name string) string { return filepath.Join(d.root, name) }
-
-func (d DebianPrograms) Server(t testing.TB, sections ...string) string {
-	t.Helper()
-	configdir, statedir := config(t, sections)
-	socket, addr := listen(t)
-	cmd := exec.Command("/usr/bin/python3", d.Path("usr/sbin/mandos"), "--foreground",
-		"--no-dbus", "--no-zeroconf", "--socket", "3", "--configdir", configdir, "--statedir", statedir)
-	cmd.ExtraFiles = []*os.File{socket}
-	// It wants a system bus even with --no-dbus.
-	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+Bus(t))
-	start(t, cmd)
-	return addr
-}
-
-func (d DebianPrograms) Client(t testing.TB, keys Keys, addr string) *Client {
-	t.Helper()
-	lib := d.lib(t)
-	cmd := exec.Command(filepath.Join(lib, "plugins.d/mandos-client"),
-		"--connect="+addr, "--interface=none", "--network-hook-dir=/nonexistent", "--retry=1",
-		"--pubkey="+keys.PGPPublic(), "--seckey="+keys.PGPSecret(),
-		"--tls-pubkey="+keys.TLSPublic(), "--tls-privkey="+keys.TLSPrivate())
-	cmd.Env = append(os.Environ(), "MANDOSPLUGINHELPERDIR="+filepath.Join(lib, "plugin-helpers"))
-	return startClient(t, cmd)
-}
-
-// lib is usr/lib/ARCHITECTURE/mandos.
-func (d DebianPrograms) lib(t testing.TB) string {
-	t.Helper()
-	found, err := filepath.Glob(d.Path("usr/lib/*/mandos"))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("looking for usr/lib/ARCHITECTURE/mandos in %s: found %q, %v", d.root, found, err)
-	}
-	return found[0]
-}
-
-func (d DebianPrograms) Keygen(t testing.TB) Keys {
-	t.Helper()
-	return d.KeygenType(t, "ed25519")
-}
-
-// KeygenType makes keys with another --tls-keytype. The OpenPGP key is
-// shorter than its default, for speed.
-func (d DebianPrograms) KeygenType(t testing.TB, tlsKeytype string) Keys {
-	t.Helper()
-	keys := Keys(Folder(t))
-	output(t, exec.Command("sh", d.Path("usr/sbin/mandos-keygen"), "--dir", string(keys), "--name", "client",
-		"--length", "2048", "--sublength", "2048", "--tls-keytype", tlsKeytype, "--force"))
-	return keys
-}
-
-func (d DebianPrograms) Section(t testing.TB, keys Keys, name string, password []byte) string {
-	t.Helper()
-	file := filepath.Join(Folder(t), "password")
-	write(t, file, password)
-	return string(output(t, exec.Command("sh", d.Path("usr/sbin/mandos-keygen"), "--dir", string(keys), "--name", name,
-		"--passfile", file, "--no-ssh")))
+	return root
 }
 
 // Bus starts a private D-Bus daemon in place of the system's and returns its

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -23,19 +24,62 @@ import (
 	"time"
 )
 
-// Programs is one implementation of Mandos.
-type Programs interface {
-	// Server starts a server with these sections of clients.conf and returns
-	// its address. It is stopped when the test ends.
-	Server(t testing.TB, sections ...string) (addr string)
-	// Client starts a client with keys that asks the server at addr until it
-	// has its password.
-	Client(t testing.TB, keys Keys, addr string) *Client
-	// Keygen makes an OpenPGP key and an Ed25519 TLS key.
-	Keygen(t testing.TB) Keys
-	// Section encrypts password to keys and returns a section of
-	// clients.conf for the client name.
-	Section(t testing.TB, keys Keys, name string, password []byte) string
+// Programs is one implementation of Mandos: the beginnings of the command
+// lines of its programs. The options are the same for both.
+type Programs struct {
+	server, client, keygen []string
+	clientEnv              []string
+	wantsBus               bool // the server needs a system bus, whatever its options say
+}
+
+// Server starts a server with these sections of clients.conf and returns its
+// address. It is stopped when the test ends.
+func (p Programs) Server(t testing.TB, sections ...string) (addr string) {
+	t.Helper()
+	configdir, statedir := config(t, sections)
+	socket, addr := listen(t)
+	cmd := command(p.server, "--foreground", "--no-dbus", "--no-zeroconf", "--socket", "3",
+		"--configdir", configdir, "--statedir", statedir)
+	cmd.ExtraFiles = []*os.File{socket}
+	if p.wantsBus {
+		cmd.Env = append(cmd.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+Bus(t))
+	}
+	start(t, cmd)
+	return addr
+}
+
+// Client starts a client with keys that asks the server at addr until it has
+// its password.
+func (p Programs) Client(t testing.TB, keys Keys, addr string) *Client {
+	t.Helper()
+	cmd := command(p.client, "--connect="+addr, "--interface=none", "--retry=1",
+		"--pubkey="+keys.PGPPublic(), "--seckey="+keys.PGPSecret(),
+		"--tls-pubkey="+keys.TLSPublic(), "--tls-privkey="+keys.TLSPrivate())
+	cmd.Env = append(cmd.Environ(), p.clientEnv...)
+	return startClient(t, cmd)
+}
+
+// Keygen makes an OpenPGP key, shorter than the default for speed, and a TLS
+// key of mandos-keygen's type: "ed25519", "ecdsa" or "rsa".
+func (p Programs) Keygen(t testing.TB, tlsKeytype string) Keys {
+	t.Helper()
+	keys := Keys(Folder(t))
+	output(t, command(p.keygen, "--dir", string(keys), "--name", "client",
+		"--length", "2048", "--sublength", "2048", "--tls-keytype", tlsKeytype, "--force"))
+	return keys
+}
+
+// Section encrypts password to keys and returns a section of clients.conf for
+// the client name.
+func (p Programs) Section(t testing.TB, keys Keys, name string, password []byte) string {
+	t.Helper()
+	file := filepath.Join(Folder(t), "password")
+	write(t, file, password)
+	return string(output(t, command(p.keygen, "--dir", string(keys), "--name", name, "--passfile", file, "--no-ssh")))
+}
+
+func command(start []string, args ...string) *exec.Cmd {
+	return exec.Command(start[0], slices.Concat(start[1:], args)...)
 }
 
 // Missing ends a test that needs something this machine doesn't have: skipped

@@ -2,7 +2,6 @@ package interop
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,9 +24,10 @@ type host struct {
 	keys Keys
 }
 
-// hosts have keys of each type, made with keygen's OpenPGP key.
+// hosts have keys of each type that maker's mandos-keygen makes (Debian's
+// ecdsa is P-384 and its rsa 8192 bits), and of those that people have.
 func hosts(t *testing.T, maker string, p Programs) []host {
-	ed25519 := p.Keygen(t)
+	ed25519 := p.Keygen(t, "ed25519")
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -36,11 +36,12 @@ func hosts(t *testing.T, maker string, p Programs) []host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	with := func(key crypto.Signer) Keys { return ed25519.WithTLSKey(t, key) }
 	return []host{
 		{maker + "-Ed25519", ed25519},
-		{maker + "-P256", with(p256)},
-		{maker + "-RSA3072", with(rsa3072)},
+		{maker + "-keygen-ecdsa", p.Keygen(t, "ecdsa")},
+		{maker + "-keygen-rsa", p.Keygen(t, "rsa")},
+		{maker + "-P256", ed25519.WithTLSKey(t, p256)},
+		{maker + "-RSA3072", ed25519.WithTLSKey(t, rsa3072)},
 	}
 }
 

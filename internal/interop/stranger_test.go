@@ -60,7 +60,7 @@ func TestStranger(t *testing.T) {
 		for clientName, client := range all {
 			t.Run("server="+serverName+"/client="+clientName, func(t *testing.T) {
 				t.Parallel()
-				known, stranger := client.Keygen(t), client.Keygen(t)
+				known, stranger := client.Keygen(t, "ed25519"), client.Keygen(t, "ed25519")
 				section := client.Section(t, known, "known", password)
 				r := newRelay(t, server.Server(t, section))
 
