@@ -14,3 +14,27 @@ var (
 	CheckRequestRefused = Event{"622aa10fea884eaaac5495965c93027a", LevelAudit, "refused a request to run a checker"}
 	CheckNotRun         = Event{"66f374b39d1e492287087016ca0a310e", slog.LevelWarn, "a checker could not be run"}
 )
+
+// The server's, about peers that have proved nothing (yet).
+var (
+	Connected       = Event{"1e85a3c7eaf34684ad1b573982e23ae1", slog.LevelInfo, "a peer connected"}
+	BadGreeting     = Event{"64d5da754d924ecf960b8e6dcc7b50b7", slog.LevelWarn, "a peer sent no proper greeting"}
+	HandshakeFailed = Event{"3916836c00db4d8c8801343e6995bf80", slog.LevelWarn, "a TLS handshake failed"}
+	HungUp          = Event{"de2d13ca0e164474be0c816e2cc90dfa", slog.LevelInfo, "a client hung up before it had its secret"}
+	Evicted         = Event{"278c05eefaa944debd7d4c08897608d7", slog.LevelWarn, "cut off a session to make room for another"}
+	TurnedAway      = Event{"2815155a625141adbd9c2af09414ff6b", slog.LevelWarn, "turned a connection away, all sessions are in use"}
+	AcceptFailed    = Event{"9345cb2014c042bd9309f10432eb5058", slog.LevelError, "could not accept a connection"}
+	SessionCrashed  = Event{"30ba724a4b7144e39cad3d163d174434", LevelCritical, "a session crashed, which is a bug in mandos"}
+	Suppressed      = Event{"007ef4986a4f41a2a4e40de2723892ce", slog.LevelWarn, "suppressed entries of one kind in the last minute"}
+)
+
+// The daemon's.
+var (
+	Listening       = Event{"7385b9d531144b2db342c5850d5d54a4", LevelNotice, "listening for clients"}
+	OptionOverruled = Event{"1506745ace1749798f49b6e96bb1f083", slog.LevelWarn, "an option has no effect, systemd made the socket"}
+	NotBound        = Event{"a4c0186b004440a5912fbd0299284177", slog.LevelError, "could not bind to the interface, going on without"}
+	Reloaded        = Event{"b4def96586f9476aa9730e7fa93cad7f", LevelNotice, "re-read the configuration"}
+	ReloadFailed    = Event{"f86d3e907a0c447aab21b62a4c45b31a", slog.LevelError, "could not re-read the configuration, the old one stays"}
+	WatchdogSilent  = Event{"71f2c15be83c4b98b06290ef47ba8121", LevelCritical, "a part of the server does not answer, the watchdog gets no ping"}
+	Stopping        = Event{"74e3485b3dbe46d395ea6f85344212ca", LevelNotice, "stopping"}
+)

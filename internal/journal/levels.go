@@ -1,0 +1,124 @@
+package journal
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Components are the parts of the program that may have a level of their own.
+var Components = []string{"avahi", "busapi", "checker", "config", "daemon", "keytls", "registry", "sd", "server", "store"}
+
+const keyComponent = "MANDOS_COMPONENT"
+
+// Component is the attribute that names a part of the program, for
+// [slog.Logger.With]: it decides which level applies.
+func Component(name string) slog.Attr { return slog.String(keyComponent, name) }
+
+// Levels say what is logged. The zero Levels are the default: LevelNotice
+// and above.
+type Levels struct {
+	all  *slog.Level
+	each map[string]slog.Level
+}
+
+// levelNames are the names of syslog.conf(5) that an operator may use, and
+// those that are printed.
+var levelNames = map[string]slog.Level{
+	"DEBUG":    slog.LevelDebug,
+	"INFO":     slog.LevelInfo,
+	"NOTICE":   LevelNotice,
+	"WARNING":  slog.LevelWarn,
+	"ERROR":    slog.LevelError,
+	"CRITICAL": LevelCritical,
+}
+
+// Debug logs everything.
+func Debug() Levels { return Levels{all: new(slog.LevelDebug)} }
+
+// ParseLevels reads a level for all ("info"), for single components
+// ("server=debug,registry=info"), or both, in any case. The empty string is
+// the default.
+func ParseLevels(s string) (Levels, error) {
+	var l Levels
+	if strings.TrimSpace(s) == "" {
+		return l, nil
+	}
+	for item := range strings.SplitSeq(s, ",") {
+		component, name, single := strings.Cut(item, "=")
+		if !single {
+			name = component
+		}
+		level, ok := levelNames[strings.ToUpper(strings.TrimSpace(name))]
+		if !ok {
+			return Levels{}, fmt.Errorf("%q is no level: use %s", strings.TrimSpace(name), orList(levelsByName()))
+		}
+		if !single {
+			if l.all != nil {
+				return Levels{}, fmt.Errorf("%q gives two levels for all components", s)
+			}
+			l.all = &level
+			continue
+		}
+		component = strings.ToLower(strings.TrimSpace(component))
+		if !slices.Contains(Components, component) {
+			return Levels{}, fmt.Errorf("%q is no component: use %s", component, orList(Components))
+		}
+		if _, twice := l.each[component]; twice {
+			return Levels{}, fmt.Errorf("%q gives two levels for %s", s, component)
+		}
+		if l.each == nil {
+			l.each = make(map[string]slog.Level)
+		}
+		l.each[component] = level
+	}
+	return l, nil
+}
+
+// of returns the lowest level that is logged for component.
+func (l Levels) of(component string) slog.Level {
+	if level, ok := l.each[component]; ok {
+		return level
+	}
+	if l.all != nil {
+		return *l.all
+	}
+	return LevelNotice
+}
+
+// levelsByName returns the names, the most talkative first.
+func levelsByName() []string {
+	names := slices.Collect(maps.Keys(levelNames))
+	slices.SortFunc(names, func(a, b string) int { return int(levelNames[a] - levelNames[b]) })
+	for i := range names {
+		names[i] = strings.ToLower(names[i])
+	}
+	return names
+}
+
+func orList(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// levelName returns the name under which l is printed, and its priority as
+// of syslog(3).
+func levelName(l slog.Level) (name string, priority byte) {
+	switch {
+	case l >= LevelAudit:
+		return "NOTICE", '5'
+	case l >= LevelCritical:
+		return "CRITICAL", '2'
+	case l >= slog.LevelError:
+		return "ERROR", '3'
+	case l >= slog.LevelWarn:
+		return "WARNING", '4'
+	case l >= LevelNotice:
+		return "NOTICE", '5'
+	case l >= slog.LevelInfo:
+		return "INFO", '6'
+	}
+	return "DEBUG", '7'
+}

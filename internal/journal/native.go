@@ -1,0 +1,164 @@
+package journal
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// SocketPath is where journald takes entries in its native protocol
+// (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
+const SocketPath = "/run/systemd/journal/socket"
+
+const (
+	fieldPrefix    = "MANDOS_"
+	maxFieldName   = 64          // journald drops longer ones
+	journalTimeout = time.Second // for a journald that doesn't read
+)
+
+// NewNative returns a handler that sends entries with their fields to the
+// journal's socket at path. What can't be sent goes to fallback, a line each
+// with its priority in the form of sd-daemon(3). identifier becomes
+// SYSLOG_IDENTIFIER.
+//
+// It is our own writer, not go-systemd's: that one sends fields whose names
+// it has just called invalid, has its socket's path fixed, and waits forever
+// for a journald that hangs.
+func NewNative(path, identifier string, levels Levels, fallback io.Writer) slog.Handler {
+	return &handler{sink: &native{path: path, identifier: identifier, fallback: fallback}, levels: levels}
+}
+
+type native struct {
+	path, identifier string
+
+	mu       sync.Mutex
+	conn     *net.UnixConn // nil until needed, and after an error
+	fallback io.Writer
+}
+
+func (n *native) write(e entry) error {
+	b := n.encode(e)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	err := n.send(b)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		err = n.send(b) // journald may have been restarted
+	}
+	if err == nil {
+		return nil
+	}
+	_, priority := levelName(e.level)
+	_, err = fmt.Fprintf(n.fallback, "<%c>%s\n", priority, e.line())
+	return err
+}
+
+func (n *native) send(b []byte) error {
+	if n.conn == nil {
+		conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: n.path, Net: "unixgram"})
+		if err != nil {
+			return err
+		}
+		n.conn = conn
+	}
+	if err := n.conn.SetWriteDeadline(time.Now().Add(journalTimeout)); err != nil {
+		return err
+	}
+	_, err := n.conn.Write(b)
+	if errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.ENOBUFS) {
+		err = n.sendMemfd(b)
+	}
+	if err != nil {
+		_ = n.conn.Close()
+		n.conn = nil
+	}
+	return err
+}
+
+// sendMemfd passes an entry that is too big for a datagram in sealed memory.
+func (n *native) sendMemfd(b []byte) error {
+	fd, err := unix.MemfdCreate("journal-entry", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "journal-entry")
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	seals := unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		return err
+	}
+	raw, err := n.conn.SyscallConn() // WriteMsgUnix takes no connected datagram socket
+	if err != nil {
+		return err
+	}
+	rights := unix.UnixRights(fd)
+	waitErr := raw.Write(func(socket uintptr) bool {
+		err = unix.Sendmsg(int(socket), nil, rights, nil, 0)
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	return cmp.Or(waitErr, err)
+}
+
+func (n *native) encode(e entry) []byte {
+	var b bytes.Buffer
+	_, priority := levelName(e.level)
+	appendField(&b, "MESSAGE", e.line())
+	appendField(&b, "PRIORITY", string(priority))
+	appendField(&b, "SYSLOG_IDENTIFIER", n.identifier)
+	if e.component != "" {
+		appendField(&b, keyComponent, e.component)
+	}
+	for _, f := range e.fields {
+		appendField(&b, fieldName(f.key), f.value)
+	}
+	return b.Bytes()
+}
+
+// appendField writes the form with an explicit length for every value that
+// a line can't hold, so that no value can begin another field.
+func appendField(b *bytes.Buffer, name, value string) {
+	b.WriteString(name)
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' }) {
+		b.WriteByte('\n')
+		_ = binary.Write(b, binary.LittleEndian, uint64(len(value))) // to memory: can't fail
+	} else {
+		b.WriteByte('=')
+	}
+	b.WriteString(value)
+	b.WriteByte('\n')
+}
+
+// fieldName turns an attribute's key into the name of a field of ours, so
+// that no attribute can pass for a field that journald or another program
+// gives a meaning to. The only key taken as it is: MESSAGE_ID.
+func fieldName(key string) string {
+	if key == keyMessageID {
+		return key
+	}
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case 'a' <= r && r <= 'z':
+			return r - 'a' + 'A'
+		case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return r
+		}
+		return '_'
+	}, key)
+	if !strings.HasPrefix(name, fieldPrefix) {
+		name = fieldPrefix + name
+	}
+	return name[:min(len(name), maxFieldName)]
+}

@@ -1,0 +1,38 @@
+package journal
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open returns the program's logger: to the journal when stderr is connected
+// to it, else to stderr in plain lines. identifier is the program's name.
+// DEBUG_INVOCATION=1, which systemd sets for a service with
+// RestartMode=debug, overrules levels.
+func Open(identifier string, levels Levels) *slog.Logger {
+	if os.Getenv("DEBUG_INVOCATION") == "1" {
+		levels = Debug()
+	}
+	if isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM")) {
+		return slog.New(NewNative(SocketPath, identifier, levels, os.Stderr))
+	}
+	return slog.New(NewPlain(os.Stderr, levels))
+}
+
+// isJournal reports whether f is the stream to the journal that
+// $JOURNAL_STREAM names by device and inode (systemd.exec(5)). The variable
+// alone proves nothing: it is inherited by processes whose stderr isn't.
+func isJournal(f *os.File, stream string) bool {
+	var dev, ino uint64
+	if n, err := fmt.Sscanf(stream, "%d:%d", &dev, &ino); n != 2 || err != nil {
+		return false
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false
+	}
+	return uint64(st.Dev) == dev && st.Ino == ino
+}
