@@ -1,0 +1,113 @@
+// Package cmdline reads GNU-style command lines, with the long options
+// abbreviated as getopt_long(3) allows.
+package cmdline
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// New returns an option table for the command name. It writes nothing by
+// itself.
+func New(name string) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	return fs
+}
+
+// Parse reads args. A long option may be abbreviated as far as it stays
+// unique. Arguments that belong to no option are an error.
+func Parse(fs *pflag.FlagSet, args []string) error {
+	full := make([]string, len(args))
+	copy(full, args)
+	for i, arg := range full {
+		if arg == "--" {
+			break
+		}
+		// The value of an option before it may look like an option; pflag
+		// takes it verbatim, and so must this.
+		if i > 0 && wantsValue(fs, full[i-1]) || !strings.HasPrefix(arg, "--") {
+			continue
+		}
+		name, value, hasValue := strings.Cut(arg[2:], "=")
+		long, err := expand(fs, name)
+		if err != nil {
+			return err
+		}
+		full[i] = "--" + long
+		if hasValue {
+			full[i] += "=" + value
+		}
+	}
+	if err := fs.Parse(full); err != nil {
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	return nil
+}
+
+func expand(fs *pflag.FlagSet, name string) (string, error) {
+	if fs.Lookup(name) != nil {
+		return name, nil
+	}
+	var matches []string
+	fs.VisitAll(func(f *pflag.Flag) {
+		if strings.HasPrefix(f.Name, name) {
+			matches = append(matches, f.Name)
+		}
+	})
+	switch len(matches) {
+	case 0:
+		return "", fmt.Errorf("unknown option --%s", name)
+	case 1:
+		return matches[0], nil
+	}
+	return "", fmt.Errorf("option --%s is ambiguous: it could be --%s", name, strings.Join(matches, " or --"))
+}
+
+// wantsValue reports whether arg is an option whose value is the argument
+// after it.
+func wantsValue(fs *pflag.FlagSet, arg string) bool {
+	if long, ok := strings.CutPrefix(arg, "--"); ok {
+		f := fs.Lookup(long)
+		return f != nil && f.NoOptDefVal == ""
+	}
+	if len(arg) < 2 || arg[0] != '-' {
+		return false
+	}
+	// A cluster like -fS: the first option that takes a value takes the
+	// rest of the cluster, or the next argument if there is no rest.
+	for i := 1; i < len(arg); i++ {
+		f := fs.ShorthandLookup(arg[i : i+1])
+		if f == nil {
+			return false
+		}
+		if f.NoOptDefVal == "" {
+			return i == len(arg)-1
+		}
+	}
+	return false
+}
+
+// PrintHelp writes the synopsis lines, what the command does, and the option
+// table.
+func PrintHelp(w io.Writer, fs *pflag.FlagSet, synopsis []string, about string) error {
+	var b strings.Builder
+	for i, line := range synopsis {
+		lead := "Usage: "
+		if i > 0 {
+			lead = "       "
+		}
+		fmt.Fprintf(&b, "%s%s %s\n", lead, fs.Name(), line)
+	}
+	fmt.Fprintf(&b, "\n%s\n\nOptions:\n%s", strings.TrimSpace(about), fs.FlagUsagesWrapped(80))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
