@@ -410,11 +410,11 @@ func TestParseLifetime(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	key, err := ReadSecret(must(os.ReadFile("testdata/dsa2048/seckey.txt")))
+	key, err := ReadSecret(must(os.ReadFile("testdata/rsa2048/seckey.txt")))
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(must(os.ReadFile("testdata/dsa2048/secret.gpg")))
+	f.Add(must(os.ReadFile("testdata/rsa2048/secret.gpg")))
 	f.Add([]byte{0x85, 1, 0x0e, 3})
 	f.Fuzz(func(t *testing.T, message []byte) {
 		if password, signed, err := key.Open(message, created); err != nil && (password != nil || signed) {
