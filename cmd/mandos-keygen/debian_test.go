@@ -72,7 +72,7 @@ func TestWithDebian(t *testing.T) {
 		name string
 		make func(*testing.T) interop.Keys
 	}{
-		{"Debian's keys", func(t *testing.T) interop.Keys { return debian.Keygen(t) }},
+		{"Debian's keys", func(t *testing.T) interop.Keys { return debian.Keygen(t, "ed25519") }},
 		{"our keys", func(t *testing.T) interop.Keys { return ourKeys(t) }},
 		{"our keys with ECDSA", func(t *testing.T) interop.Keys { return ourKeys(t, "-T", "ecdsa") }},
 		{"our keys with RSA", func(t *testing.T) interop.Keys { return ourKeys(t, "-T", "rsa") }},
