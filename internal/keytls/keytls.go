@@ -9,10 +9,9 @@ package keytls
 
 import (
 	"crypto"
-	"errors"
+	"fmt"
+	"io"
 	"net"
-
-	"mandos/internal/keyid"
 )
 
 // A Config says what a connection offers and expects. It isn't changed
@@ -21,35 +20,19 @@ type Config struct {
 	Policy Policy // what is offered or accepted; the zero Policy is the default
 
 	// For the TLS server's role: the key that it proves to hold (Ed25519,
-	// ECDSA or RSA) ; its public half is sent as a raw public key.
+	// ECDSA or RSA); its public half is sent as a raw public key.
 	Key crypto.Signer
+
+	certificates certificateType // for tests; nil: raw public keys
 }
 
-// A Policy says which versions, cipher suites, groups, signature schemes and
-// certificate types may be used. The zero Policy is the default.
-type Policy struct{}
-
-// A Conn is one TLS connection. Its methods other than Handshake run it first.
-// Deadlines are those of the net.Conn given.
-type Conn struct {
-	net.Conn
-}
+// Format prints nothing of the key.
+func (cfg Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[TLS configuration]") }
 
 // Client returns a connection that takes the TLS client's role over conn:
 // that of a Mandos server.
-func Client(conn net.Conn, cfg *Config) *Conn { return &Conn{conn} }
+func Client(conn net.Conn, cfg *Config) *Conn { return newConn(conn, cfg, roleClient) }
 
 // Server returns a connection that takes the TLS server's role over conn:
 // that of a Mandos client.
-func Server(conn net.Conn, cfg *Config) *Conn { return &Conn{conn} }
-
-// Handshake runs the handshake. An error says which side erred; the alert
-// that belongs to it has been sent.
-func (c *Conn) Handshake() error { return errors.ErrUnsupported }
-
-// PeerIdentity returns what the TLS server proved, after a handshake in the
-// TLS client's role.
-func (c *Conn) PeerIdentity() keyid.Identity { return keyid.Identity{} }
-
-// CloseWrite sends close_notify; nothing can be written after it.
-func (c *Conn) CloseWrite() error { return errors.ErrUnsupported }
+func Server(conn net.Conn, cfg *Config) *Conn { return newConn(conn, cfg, roleServer) }

@@ -1,0 +1,145 @@
+package keytls
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"mandos/internal/keyid"
+	"mandos/internal/keytls/peerkey"
+	"mandos/internal/keytls/wire"
+)
+
+// testKeys are made once: RSA takes its time.
+var testKeys = sync.OnceValue(func() map[string]crypto.Signer {
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	keys := map[string]crypto.Signer{"Ed25519": ed}
+	for name, curve := range map[string]elliptic.Curve{
+		"ECDSA P-256": elliptic.P256(), "ECDSA P-384": elliptic.P384(), "ECDSA P-521": elliptic.P521(),
+	} {
+		k, e := ecdsa.GenerateKey(curve, rand.Reader)
+		keys[name], err = k, errors.Join(err, e)
+	}
+	for _, bits := range []int{2048, 3072, 4096} {
+		k, e := rsa.GenerateKey(rand.Reader, bits)
+		keys[fmt.Sprintf("RSA %d", bits)], err = k, errors.Join(err, e)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return keys
+})
+
+func identity(t testing.TB, key crypto.Signer) keyid.Identity {
+	t.Helper()
+	spki, err := peerkey.MarshalSPKI(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keyid.Identity{KeyID: keyid.OfSPKI(spki)}
+}
+
+// transports returns the two ends of a loopback TCP connection, which a minute
+// ends at the latest.
+func transports(t testing.TB) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{a, b} {
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		t.Cleanup(func() { c.Close() })
+	}
+	return a, b
+}
+
+// handshaker is what crypto/tls and this package have in common.
+// session has the client's end send down and close, and the server's end
+// receive, answer with up, and close.
+type handshaker interface {
+	net.Conn
+	Handshake() error
+	CloseWrite() error
+}
+
+func session(t testing.TB, client, server handshaker, down, up []byte) {
+	t.Helper()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	end := func(c handshaker, who string, send, want []byte) {
+		defer c.Close()
+		if err := c.Handshake(); err != nil {
+			t.Errorf("%s: handshake: %v", who, err)
+			return
+		}
+		var inner sync.WaitGroup
+		inner.Go(func() {
+			if _, err := c.Write(send); err != nil {
+				t.Errorf("%s: writing: %v", who, err)
+			}
+			if err := c.CloseWrite(); err != nil {
+				t.Errorf("%s: closing: %v", who, err)
+			}
+		})
+		got, err := io.ReadAll(c)
+		if err != nil {
+			t.Errorf("%s: reading: %v", who, err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: got %d bytes, not the %d sent", who, len(got), len(want))
+		}
+		inner.Wait()
+	}
+	wg.Go(func() { end(client, "client", down, up) })
+	wg.Go(func() { end(server, "server", up, down) })
+}
+
+func TestOwnPair(t *testing.T) {
+	all := []wire.Group{wire.X25519MLKEM768, wire.X25519, wire.P256, wire.P384, wire.P521}
+	for name, key := range testKeys() {
+		for _, suite := range defaultPolicy.Suites {
+			for _, group := range all {
+				for _, share := range []wire.Group{group, wire.X25519} {
+					t.Run(fmt.Sprintf("%s/%v/%v/share in %v", name, suite, group, share), func(t *testing.T) {
+						a, b := transports(t)
+						client := Client(a, &Config{Policy: Policy{Groups: all, KeyShares: []wire.Group{share}}})
+						server := Server(b, &Config{Key: key, Policy: Policy{
+							Suites: []wire.Suite{suite}, Groups: []wire.Group{group},
+						}})
+						secret := make([]byte, 100_000)
+						_, _ = rand.Read(secret)
+						session(t, client, server, secret, []byte("thanks"))
+						if got := client.PeerIdentity(); got != identity(t, key) {
+							t.Errorf("the peer's identity is %v, want %v", got, identity(t, key))
+						}
+						for _, c := range []*Conn{client, server} {
+							v, s, g := c.Negotiated()
+							if v != wire.VersionTLS13 || s != suite || g != group {
+								t.Errorf("%v has %v, %v, %v", c.role, v, s, g)
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+}

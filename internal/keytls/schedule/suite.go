@@ -1,0 +1,59 @@
+// Package schedule makes TLS's keys and uses them: the key schedule of TLS 1.3
+// (RFC 8446, section 7), and the protection of records.
+//
+// Each stage of the schedule is a type of its own, and only the stage before
+// can make it. Nothing here has a goroutine, a clock or I/O. However a value
+// that holds a key is printed, the key isn't.
+package schedule
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"crypto/sha512"
+	"fmt"
+	"hash"
+
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"mandos/internal/keytls/wire"
+)
+
+// gcmRecords is how many records may be protected with one AES-GCM key: RFC
+// 8446, section 5.5, allows 2^24.5; this is below it.
+const gcmRecords = 1 << 24
+
+// A Suite is a cipher suite of TLS 1.3: a hash and an AEAD.
+type Suite struct {
+	ID      wire.Suite
+	newHash func() hash.Hash
+	keyLen  int
+	aead    func(key []byte) (cipher.AEAD, error)
+	records uint64 // how many one key may protect; 0: as many as can be counted
+}
+
+var suites = map[wire.Suite]*Suite{
+	wire.AES128GCM:        {wire.AES128GCM, sha256.New, 16, aesGCM, gcmRecords},
+	wire.AES256GCM:        {wire.AES256GCM, sha512.New384, 32, aesGCM, gcmRecords},
+	wire.ChaCha20Poly1305: {wire.ChaCha20Poly1305, sha256.New, 32, chacha20poly1305.New, 0},
+}
+
+// ForSuite returns the suite of TLS 1.3 with the given code point, or an error
+// that says that it isn't known.
+func ForSuite(id wire.Suite) (*Suite, error) {
+	if s, ok := suites[id]; ok {
+		return s, nil
+	}
+	return nil, fmt.Errorf("%v is no known suite of TLS 1.3", id)
+}
+
+// NewHash returns the suite's hash, as the transcript uses it.
+func (s *Suite) NewHash() hash.Hash { return s.newHash() }
+
+func aesGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
