@@ -31,4 +31,25 @@ type Settings struct {
 
 	ApprovedByDefault bool // the outcome when ApprovalDelay has run out
 	Enabled           bool // at first; later the status rules
+
+	Generation      Generation // which protocols may identify the client
+	AllowExpiredKey bool       // an OpenPGP key past its expiry still identifies it
+}
+
+// A Generation says by which protocol a client may prove who it is.
+type Generation uint8
+
+// AnyGeneration takes a raw public key in TLS 1.3 (KeyID) and an OpenPGP
+// certificate in TLS 1.2 (Fingerprint); OnlyTLS13 only the former.
+const (
+	AnyGeneration Generation = iota
+	OnlyTLS13
+)
+
+// String returns the word that clients.conf has for g.
+func (g Generation) String() string {
+	if g == OnlyTLS13 {
+		return "tls13"
+	}
+	return "any"
 }
