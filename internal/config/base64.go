@@ -1,0 +1,71 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+)
+
+const notBase64 = 0xff
+
+// base64Value has the six bits of each character (RFC 4648, section 4).
+var base64Value = func() (t [256]byte) {
+	for i := range t {
+		t[i] = notBase64
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		t[c] = byte(i)
+	}
+	return t
+}()
+
+// decodeBase64 decodes s as Python's binascii.a2b_base64 does by default,
+// which is laxer than encoding/base64: characters outside of the alphabet are
+// skipped, and what follows the padding is ignored. ignored counts both,
+// white space not included.
+func decodeBase64(s string) (out []byte, ignored int, err error) {
+	out = make([]byte, 0, len(s)/4*3+3)
+	var bits, have, pads uint
+	data := 0
+	for i := range len(s) {
+		c := s[i]
+		if c == '=' {
+			pads++
+			if have >= 2 && have+pads >= 4 {
+				for _, r := range s[i+1:] {
+					if !isSpace(r) {
+						ignored++
+					}
+				}
+				return out, ignored, nil
+			}
+			continue
+		}
+		v := base64Value[c]
+		if v == notBase64 {
+			if !isSpace(rune(c)) {
+				ignored++
+			}
+			continue
+		}
+		pads = 0
+		data++
+		bits = bits<<6 | uint(v)
+		switch have++; have {
+		case 2:
+			out = append(out, byte(bits>>4))
+		case 3:
+			out = append(out, byte(bits>>2))
+		case 4:
+			out = append(out, byte(bits))
+			have, bits = 0, 0
+		}
+	}
+	switch have {
+	case 0:
+		return out, ignored, nil
+	case 1:
+		return nil, ignored, fmt.Errorf("base64 has no text of %d characters: one is missing or too many", data)
+	default:
+		return nil, ignored, errors.New("the base64 text ends without its padding =")
+	}
+}

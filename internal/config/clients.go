@@ -1,0 +1,493 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mandos/internal/checker"
+	"mandos/internal/client"
+	"mandos/internal/isodur"
+	"mandos/internal/keyid"
+	"mandos/internal/secret"
+)
+
+// A ClientKey is one key of clients.conf.
+type ClientKey struct {
+	Key     string
+	Default string // as it is written in the file; empty: none
+	Type    string // what its value is
+	Help    string
+}
+
+// ClientKeys are all keys that clients.conf knows, for documentation and for
+// the tests that hold it against this table.
+var ClientKeys = []ClientKey{
+	{"key_id", "", "64 hexadecimal digits", "SHA-256 of the client's public TLS key, as mandos-keygen prints it"},
+	{"fingerprint", "", "40 hexadecimal digits", "fingerprint of the client's OpenPGP key; identifies clients older than GnuTLS 3.6"},
+	{"secret", "", "base64", "what the client gets: its password, encrypted to its OpenPGP key"},
+	{"secfile", "", "file name", "holds the secret's bytes as they are, if there is no secret; a bare name is that of a credential"},
+	{"host", "", "text", "host name or address, for the checker only"},
+	{"checker", "fping -q -- %%(host)s", "shell command", "checks the client; exit status 0 says that it is up"},
+	{"timeout", "PT5M", "duration", "how long the client stays enabled after a successful check"},
+	{"extended_timeout", "PT15M", "duration", "how long it stays enabled after it got its secret"},
+	{"interval", "PT2M", "duration", "from the start of one check to the start of the next"},
+	{"approval_delay", "PT0S", "duration", "how long a connection waits for an operator; PT0S: none is needed"},
+	{"approval_duration", "PT1S", "duration", "how long an operator's word holds"},
+	{"approved_by_default", "True", "boolean", "what happens when approval_delay is over"},
+	{"enabled", "True", "boolean", "whether the client is enabled when it is first seen"},
+	{"generation", "any", "any or tls13", "tls13 bars the client from the older protocol with OpenPGP certificates"},
+	{"allow_expired_key", "False", "boolean", "whether an OpenPGP key past its expiry still identifies the client"},
+}
+
+// Limits of what clients.conf can set.
+const (
+	maxName     = 4 << 10           // bytes; what mandos-checker takes
+	maxCommand  = 16 << 10          // bytes; the same
+	maxDuration = 100 * isodur.Year // far from where the arithmetic of time ends
+	maxText     = "P100Y"           // maxDuration
+	keygen      = "run mandos-keygen --password on the client and take what it prints"
+)
+
+// A Client is a client's settings and where they come from.
+type Client struct {
+	client.Settings
+	File string // of the section's header
+	Line int
+}
+
+// Clients are in the order of the files.
+type Clients []Client
+
+// Options change how clients are loaded.
+type Options struct {
+	// Suspect asks for warnings about what is valid but probably a mistake
+	// (--check-config). It takes longer, as it looks into the secrets.
+	Suspect bool
+}
+
+// LoadClients reads DIR/clients.conf and then DIR/clients.conf.d/*.conf in
+// lexical order. All of them share their [DEFAULT] sections, of which a later
+// file's win; a client has its section in one place only.
+//
+// The Clients are valid if the Findings have no errors, else nil. A missing
+// clients.conf is a warning: there are no clients then.
+func LoadClients(dir string, opts Options) (Clients, Findings) {
+	l := newLoader(opts)
+	found := l.readFiles(dir, "clients.conf", othersAny)
+	clients, findings := l.load()
+	if len(clients) == 0 && findings.Err() == nil {
+		problem := "it has no clients"
+		if !found {
+			problem = "the file doesn't exist, so there are no clients"
+		}
+		findings = append(findings, Finding{Warning: true, File: filepath.Join(dir, "clients.conf"), Problem: problem, Remedy: keygen})
+	}
+	return clients, findings
+}
+
+type loader struct {
+	*ini
+	opts    Options
+	clients Clients
+
+	keyIDs       map[keyid.KeyID]firstUse
+	fingerprints map[keyid.Fingerprint]firstUse
+	recipients   map[uint64]firstUse // of secrets; only for Suspect
+	interned     map[string]string
+	known        map[string]bool
+}
+
+// A firstUse is where something that must be unique was seen first.
+type firstUse struct {
+	client string
+	place
+	fingerprint keyid.Fingerprint // the client's; only in recipients
+}
+
+func newLoader(opts Options) *loader {
+	l := &loader{
+		ini: newINI(), opts: opts,
+		keyIDs: map[keyid.KeyID]firstUse{}, fingerprints: map[keyid.Fingerprint]firstUse{}, recipients: map[uint64]firstUse{},
+		interned: map[string]string{}, known: map[string]bool{},
+	}
+	for _, k := range ClientKeys {
+		l.known[k.Key] = true
+		if k.Default != "" || k.Key == "host" {
+			l.builtIn(k.Key, k.Default)
+		}
+	}
+	return l
+}
+
+// load turns the sections into clients.
+func (l *loader) load() (Clients, Findings) {
+	var interpolated []*entry // those of [DEFAULT] that must make sense in every section
+	for _, e := range l.defaults {
+		if strings.IndexByte(e.value, '%') >= 0 {
+			interpolated = append(interpolated, e)
+		}
+	}
+	l.clients = make(Clients, 0, len(l.sections))
+	for _, s := range l.sections {
+		l.client(s, interpolated)
+	}
+	if l.opts.Suspect {
+		l.suspectKeys(nil)
+		l.suspectRecipients()
+	}
+	l.found.sort()
+	if l.found.list.Err() != nil {
+		return nil, l.found.list
+	}
+	return l.clients, l.found.list
+}
+
+// client reads one section. Every value must be valid, also those that
+// aren't used.
+func (l *loader) client(s *section, interpolated []*entry) {
+	for i := range s.entries {
+		if e := &s.entries[i]; strings.IndexByte(e.value, '%') >= 0 {
+			l.get(s, e.key)
+		}
+	}
+	for _, e := range interpolated {
+		l.get(s, e.key)
+	}
+
+	c := Client{File: s.file, Line: s.line}
+	c.Name = strings.Clone(s.name)
+	if len(s.name) > maxName {
+		l.complain(s, nil, fmt.Sprintf("the name has %d bytes, more than %d", len(s.name), maxName), "shorten it")
+	}
+	c.KeyID, c.Fingerprint = l.identity(s)
+	c.Secret = l.secret(s)
+
+	c.Host = l.intern(l.text(s, "host"))
+	c.Checker = l.checker(s)
+
+	c.Timeout = l.duration(s, "timeout", true)
+	c.ExtendedTimeout = l.duration(s, "extended_timeout", false)
+	c.Interval = l.duration(s, "interval", true)
+	c.ApprovalDelay = l.duration(s, "approval_delay", false)
+	c.ApprovalDuration = l.duration(s, "approval_duration", false)
+
+	c.ApprovedByDefault = l.boolean(s, "approved_by_default")
+	c.Enabled = l.boolean(s, "enabled")
+	c.Generation = l.generation(s)
+	c.AllowExpiredKey = l.boolean(s, "allow_expired_key")
+
+	l.clients = append(l.clients, c)
+	if l.opts.Suspect {
+		l.suspect(s, &c)
+	}
+}
+
+// A value is an option's value after interpolation, and where it comes from.
+type value struct {
+	text string
+	key  string
+	place
+	section string // where it is written: the client's name or DEFAULT
+}
+
+// get returns the value that key has in s, or nil where it has none or where
+// an error was noted.
+func (l *loader) get(s *section, key string) *value {
+	e, ok := l.lookup(s, key)
+	if !ok {
+		return nil
+	}
+	v := value{key: key, place: e.place, section: defaultSection}
+	if _, own := s.get(key); own {
+		v.section = s.name
+	}
+	var err error
+	if v.text, err = l.value(s, e); err != nil {
+		l.complain(s, &v, err.Error(), "define the key that is meant, or write %% for a literal %")
+		return nil
+	}
+	return &v
+}
+
+// complain notes an error of v, or of s as a whole.
+func (l *loader) complain(s *section, v *value, problem, remedy string) {
+	l.found.add(l.finding(s, v, problem, remedy))
+}
+
+// warn notes what is probably a mistake.
+func (l *loader) warn(s *section, v *value, problem, remedy string) {
+	f := l.finding(s, v, problem, remedy)
+	f.Warning = true
+	l.found.add(f)
+}
+
+func (l *loader) finding(s *section, v *value, problem, remedy string) Finding {
+	if v == nil {
+		return Finding{File: s.file, Line: s.line, Section: s.name, Problem: problem, Remedy: remedy}
+	}
+	return Finding{File: v.file, Line: v.line, Section: v.section, Key: v.key, Problem: problem, Remedy: remedy}
+}
+
+// intern returns one string for all equal ones, and none that keeps a whole
+// file in memory.
+func (l *loader) intern(s string) string {
+	if t, ok := l.interned[s]; ok {
+		return t
+	}
+	s = strings.Clone(s)
+	l.interned[s] = s
+	return s
+}
+
+func (l *loader) text(s *section, key string) string {
+	v := l.get(s, key)
+	if v == nil {
+		return ""
+	}
+	if strings.ContainsRune(v.text, 0) {
+		l.complain(s, v, "the value holds a NUL", "remove it")
+	}
+	return v.text
+}
+
+func (l *loader) checker(s *section) string {
+	v := l.get(s, "checker")
+	if v == nil {
+		return ""
+	}
+	switch err := checker.Validate(v.text); {
+	case v.text == "":
+		l.complain(s, v, "the command is empty", "write \"checker = true\" if the client needs no checks")
+	case len(v.text) > maxCommand:
+		l.complain(s, v, fmt.Sprintf("the command has %d bytes, more than %d", len(v.text), maxCommand), "put it into a script")
+	case err != nil:
+		l.complain(s, v, "when the checker is run: "+err.Error(), "write %%(name)s for one of the names, and %%%% for a literal %")
+	}
+	return l.intern(v.text)
+}
+
+func (l *loader) duration(s *section, key string, positive bool) time.Duration {
+	v := l.get(s, key)
+	if v == nil {
+		return 0
+	}
+	const remedy = `write it like PT5M or PT1H30M, or in the old form like "5m 30s"`
+	d, err := isodur.Parse(v.text)
+	switch {
+	case err != nil:
+		l.complain(s, v, err.Error(), remedy)
+	case d < 0:
+		l.complain(s, v, fmt.Sprintf("%q is less than nothing", v.text), remedy)
+	case d == 0 && positive:
+		l.complain(s, v, fmt.Sprintf("%q is no time at all", v.text), remedy)
+	case d > maxDuration:
+		l.complain(s, v, fmt.Sprintf("%q is longer than %s", v.text, maxText), "shorten it")
+	}
+	return d
+}
+
+// booleans are the words that Python's configparser knows, in lower case.
+var booleans = map[string]bool{
+	"1": true, "yes": true, "true": true, "on": true,
+	"0": false, "no": false, "false": false, "off": false,
+}
+
+func (l *loader) boolean(s *section, key string) bool {
+	v := l.get(s, key)
+	if v == nil {
+		return false
+	}
+	b, ok := booleans[strings.ToLower(v.text)]
+	if !ok {
+		l.complain(s, v, fmt.Sprintf("%s is neither yes nor no", quoteLine(v.text)), "write True or False")
+	}
+	return b
+}
+
+func (l *loader) generation(s *section) client.Generation {
+	v := l.get(s, "generation")
+	if v == nil {
+		return client.AnyGeneration
+	}
+	for _, g := range []client.Generation{client.AnyGeneration, client.OnlyTLS13} {
+		if v.text == g.String() {
+			if k, ok := l.lookup(s, "key_id"); g == client.OnlyTLS13 && (!ok || k.value == "") {
+				l.complain(s, v, "a client without key_id can't use TLS 1.3, and nothing else is allowed", "add its key_id, or remove this line")
+			}
+			return g
+		}
+	}
+	l.complain(s, v, fmt.Sprintf("%s is no generation of the protocol", quoteLine(v.text)), "write any or tls13")
+	return client.AnyGeneration
+}
+
+// identity reads key_id and fingerprint. The key ID of nothing, which
+// mandos-keygen 1.8.0 wrote by mistake, is like none: several clients may
+// have it, and it never identifies any.
+func (l *loader) identity(s *section) (k keyid.KeyID, f keyid.Fingerprint) {
+	ok := true
+	ofNothing := false
+	if v := l.get(s, "key_id"); v != nil && v.text != "" {
+		var err error
+		if k, err = keyid.ParseKeyID(v.text); err != nil {
+			l.complain(s, v, err.Error(), keygen)
+			ok = false
+		} else if k.IsOfNothing() {
+			l.warn(s, v, "this is the key ID of no key at all, by which no client is ever known", keygen)
+			k, ofNothing = keyid.KeyID{}, true
+		} else if !k.IsZero() {
+			unique(l, l.keyIDs, k, s, v)
+		}
+	}
+	if v := l.get(s, "fingerprint"); v != nil && v.text != "" {
+		var err error
+		if f, err = keyid.ParseFingerprint(v.text); err != nil {
+			l.complain(s, v, err.Error(), keygen)
+			ok = false
+		} else if !f.IsZero() {
+			unique(l, l.fingerprints, f, s, v)
+		}
+	}
+	if ok && k.IsZero() && f.IsZero() {
+		problem := "the client has neither key_id nor fingerprint"
+		if ofNothing {
+			problem = "the client has no fingerprint, and its key_id is that of no key at all"
+		}
+		l.complain(s, nil, problem, keygen)
+	}
+	return k, f
+}
+
+// unique refuses an identity that another client has already.
+func unique[K comparable](l *loader, seen map[K]firstUse, id K, s *section, v *value) {
+	if first, dup := seen[id]; dup {
+		l.complain(s, v, fmt.Sprintf("client %q has the same one at %s", printable(first.client), first.place), "give each client its own keys, or remove one of the two sections")
+		return
+	}
+	seen[id] = firstUse{client: s.name, place: v.place}
+}
+
+func (l *loader) secret(s *section) secret.Secret {
+	if v := l.get(s, "secret"); v != nil {
+		b, ignored, err := decodeBase64(v.text)
+		switch {
+		case err != nil:
+			l.complain(s, v, err.Error(), "copy the whole secret again, each of its lines indented")
+		case len(b) > maxSecret:
+			l.complain(s, v, fmt.Sprintf("the secret has %d bytes, more than %d", len(b), maxSecret), "shorten it")
+		case len(b) == 0:
+			l.warn(s, v, "the secret is empty: the client gets nothing", keygen)
+		case ignored > 0:
+			l.warn(s, v, fmt.Sprintf("%d characters that aren't base64, or that follow its end, are ignored", ignored), "copy the secret again")
+		}
+		return secret.New(b)
+	}
+	if _, ok := l.lookup(s, "secret"); ok {
+		return secret.Secret{} // it has an error
+	}
+	v := l.get(s, "secfile")
+	if v == nil {
+		if _, ok := l.lookup(s, "secfile"); !ok {
+			l.complain(s, nil, "the client has neither secret nor secfile", keygen)
+		}
+		return secret.Secret{}
+	}
+	path, err := secfile(v.text)
+	if err != nil {
+		l.complain(s, v, err.Error(), "write an absolute path, or the name of a credential that the service loads (LoadCredential=)")
+		return secret.Secret{}
+	}
+	text, err := readText(path, maxSecret, 0)
+	if err != nil {
+		p, ok := err.(*problem)
+		if !ok {
+			p = &problem{"the file doesn't exist", "put the secret there, or correct the name"}
+		}
+		l.complain(s, v, path+": "+p.what, p.remedy)
+		return secret.Secret{}
+	}
+	if text == "" {
+		l.warn(s, v, path+": the file is empty: the client gets nothing", keygen)
+	}
+	return secret.New([]byte(text))
+}
+
+// secfile returns the path that a secfile's value means: $VAR and ${VAR},
+// then ~ and ~user are replaced, as Python's os.path does. A bare name is
+// that of a credential (systemd.exec(5), CREDENTIALS).
+func secfile(name string) (string, error) {
+	path := expandVariables(name)
+	if strings.ContainsRune(path, 0) {
+		return "", fmt.Errorf("%q holds a NUL", path)
+	}
+	if rest, ok := strings.CutPrefix(path, "~"); ok {
+		who, rest, _ := strings.Cut(rest, "/")
+		home, err := homeOf(who)
+		if err != nil {
+			return "", fmt.Errorf("%q: %w", path, err)
+		}
+		path = filepath.Join(home, rest)
+	}
+	switch {
+	case filepath.IsAbs(path):
+		return path, nil
+	case path == "" || path == "." || path == ".." || strings.Contains(path, "/"):
+		return "", fmt.Errorf("%q is neither an absolute path nor a bare name", path)
+	}
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return "", fmt.Errorf("%q would be a credential, but the server was started without any", path)
+	}
+	if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
+		return "", fmt.Errorf("the service has no credential %q", path)
+	}
+	return filepath.Join(dir, path), nil
+}
+
+func homeOf(name string) (string, error) {
+	if name == "" {
+		return os.UserHomeDir()
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return "", fmt.Errorf("there is no user %q", name)
+	}
+	return u.HomeDir, nil
+}
+
+// expandVariables is Python's os.path.expandvars: variables that aren't set
+// are left as they are.
+func expandVariables(s string) string {
+	var b strings.Builder
+	for {
+		text, rest, found := strings.Cut(s, "$")
+		b.WriteString(text)
+		if !found {
+			return b.String()
+		}
+		name, whole := "", ""
+		if braced, ok := strings.CutPrefix(rest, "{"); ok {
+			if inner, _, closed := strings.Cut(braced, "}"); closed {
+				name, whole = inner, rest[:len(inner)+2]
+			}
+		} else {
+			n := strings.IndexFunc(rest, func(r rune) bool {
+				return !(r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
+			})
+			if n < 0 {
+				n = len(rest)
+			}
+			name, whole = rest[:n], rest[:n]
+		}
+		if v, ok := os.LookupEnv(name); ok && name != "" {
+			b.WriteString(v)
+		} else {
+			b.WriteString("$" + whole)
+		}
+		s = rest[len(whole):]
+	}
+}

@@ -1,0 +1,152 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Finding is one thing that is wrong, or probably wrong, in a
+// configuration. It is written for the person who mends it.
+type Finding struct {
+	Warning bool // probably a mistake, but nothing is refused for it
+
+	File    string // a path, or "command line"
+	Line    int    // 0: the file as a whole
+	Section string // empty: none
+	Key     string // an option's key, or its name on the command line; empty: none
+
+	Problem string // what is wrong, and what was expected
+	Remedy  string // what to do about it; may be empty
+}
+
+// String returns "file:line: [section] key: problem; remedy" in one line.
+func (f Finding) String() string {
+	var b strings.Builder
+	b.WriteString(f.File)
+	if f.Line > 0 {
+		fmt.Fprintf(&b, ":%d", f.Line)
+	}
+	b.WriteString(": ")
+	if f.Warning {
+		b.WriteString("warning: ")
+	}
+	if f.Section != "" {
+		b.WriteString("[" + printable(f.Section) + "] ")
+	}
+	if f.Key != "" {
+		b.WriteString(printable(f.Key) + ": ")
+	}
+	b.WriteString(f.Problem)
+	if f.Remedy != "" {
+		b.WriteString("; " + f.Remedy)
+	}
+	return b.String()
+}
+
+// printable returns s such that it can't break the line that it stands in.
+func printable(s string) string {
+	const most = 100
+	q := fmt.Sprintf("%+q", s)
+	if q != `"`+s+`"` && !isPrint(s) {
+		s = q[1 : len(q)-1]
+	}
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
+	}
+	return s
+}
+
+func isPrint(s string) bool {
+	for _, r := range s {
+		if !(r == ' ' || strings.ContainsRune(`"\`, r)) && fmt.Sprintf("%q", r)[1] == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// Findings are all that one reading found, in the order of the files.
+type Findings []Finding
+
+// Errors returns the findings for which the configuration is refused.
+func (fs Findings) Errors() Findings { return fs.only(false) }
+
+// Warnings returns the findings for which nothing is refused.
+func (fs Findings) Warnings() Findings { return fs.only(true) }
+
+func (fs Findings) only(warning bool) Findings {
+	var some Findings
+	for _, f := range fs {
+		if f.Warning == warning {
+			some = append(some, f)
+		}
+	}
+	return some
+}
+
+// Err returns an *Invalid with the errors among fs, or nil if there are none.
+func (fs Findings) Err() error {
+	if errs := fs.Errors(); len(errs) > 0 {
+		return &Invalid{errs}
+	}
+	return nil
+}
+
+// String returns one finding a line.
+func (fs Findings) String() string {
+	var b strings.Builder
+	for _, f := range fs {
+		b.WriteString(f.String() + "\n")
+	}
+	return b.String()
+}
+
+// Invalid is the error of a configuration that is refused.
+type Invalid struct {
+	Findings Findings // at least one, none of them a warning
+}
+
+func (e *Invalid) Error() string {
+	if len(e.Findings) == 1 {
+		return e.Findings[0].String()
+	}
+	return fmt.Sprintf("%d errors in the configuration:\n%s", len(e.Findings), strings.TrimSuffix(e.Findings.String(), "\n"))
+}
+
+// findings gathers while a configuration is read. A value that many sections
+// inherit is complained about once.
+type findings struct {
+	list Findings
+	seen map[Finding]bool
+}
+
+func (fs *findings) add(f Finding) {
+	once := f
+	if f.Key != "" {
+		once.Section = ""
+	}
+	if fs.seen[once] {
+		return
+	}
+	if fs.seen == nil {
+		fs.seen = map[Finding]bool{}
+	}
+	fs.seen[once] = true
+	fs.list = append(fs.list, f)
+}
+
+// sort puts the findings of each file in the order of its lines; the files
+// stay in the order in which they were read.
+func (fs *findings) sort() {
+	order := map[string]int{}
+	for _, f := range fs.list {
+		if _, ok := order[f.File]; !ok {
+			order[f.File] = len(order)
+		}
+	}
+	slices.SortStableFunc(fs.list, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(order[a.File], order[b.File]), cmp.Compare(a.Line, b.Line))
+	})
+}

@@ -1,0 +1,346 @@
+package config
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The files are in the dialect of Python's configparser.ConfigParser (3.11),
+// as Debian's Mandos reads them. The reader is our own, since no library
+// reads it: gopkg.in/ini.v1 in its most Python-like mode still takes
+// duplicates silently, ends a value at a blank line, keeps comments inside
+// of values, reads quotes and backquotes, lets [a.b] inherit from [a], and
+// knows no line numbers (TestIni1StillDiffers).
+
+// defaultSection holds what every other section inherits.
+const defaultSection = "DEFAULT"
+
+// A place is where something was written.
+type place struct {
+	file string
+	line int // from 1; 0: nowhere in particular
+}
+
+// String returns "file:line".
+func (p place) String() string {
+	if p.line == 0 {
+		return p.file
+	}
+	return fmt.Sprintf("%s:%d", p.file, p.line)
+}
+
+// An entry is one option as it was written, before interpolation.
+type entry struct {
+	key   string // in lower case
+	value string
+	place
+}
+
+// A section is a named list of entries, in the order of the file.
+type section struct {
+	name string
+	place
+	entries []entry
+	index   map[string]int // key to entry; only for sections with many
+}
+
+// manyEntries is where looking through a list costs more than a map.
+const manyEntries = 32
+
+// get returns s's own entry, not an inherited one.
+func (s *section) get(key string) (*entry, bool) {
+	if len(s.entries) > manyEntries {
+		if s.index == nil {
+			s.index = make(map[string]int, len(s.entries))
+			for i := range s.entries {
+				s.index[s.entries[i].key] = i
+			}
+		}
+		i, ok := s.index[key]
+		if !ok {
+			return nil, false
+		}
+		return &s.entries[i], true
+	}
+	for i := range s.entries {
+		if s.entries[i].key == key {
+			return &s.entries[i], true
+		}
+	}
+	return nil, false
+}
+
+// An ini is what one or more files, read one after the other, say.
+type ini struct {
+	defaults map[string]*entry // of all [DEFAULT] sections; a later file's win
+	sections []*section        // the others
+	byName   map[string]*section
+	found    findings
+}
+
+func newINI() *ini {
+	return &ini{defaults: map[string]*entry{}, byName: map[string]*section{}}
+}
+
+// builtIn gives key a value that [DEFAULT] of any file overrides.
+func (f *ini) builtIn(key, value string) {
+	f.defaults[key] = &entry{key: key, value: value, place: place{file: "built-in default"}}
+}
+
+// lookup finds the entry that key has in s, which may be nil: its own or an
+// inherited one.
+func (f *ini) lookup(s *section, key string) (*entry, bool) {
+	if s != nil {
+		if e, ok := s.get(key); ok {
+			return e, true
+		}
+	}
+	e, ok := f.defaults[key]
+	return e, ok
+}
+
+// errorAt notes an error of form.
+func (f *ini) errorAt(p place, section, key, problem, remedy string) {
+	f.found.add(Finding{File: p.file, Line: p.line, Section: section, Key: key, Problem: problem, Remedy: remedy})
+}
+
+// A reading is the state of reading one file.
+type reading struct {
+	*ini
+	file string
+
+	name     string   // of the current section; for messages
+	current  *section // nil before the first header
+	ordinal  int      // of the current section
+	indent   int      // of the last line that was no continuation
+	value    []string // lines of the current entry's value
+	open     bool     // an entry may be continued
+	skip     bool     // what continues a line that was no entry says nothing new
+	headless bool     // text before the first header was complained about
+
+	inDefault map[string]int     // the line of each key in this file's [DEFAULT]
+	seen      map[string]seenKey // the last other section that had a key
+}
+
+type seenKey struct{ ordinal, line int }
+
+// read adds the text of one file. What is wrong in it is noted, and
+// reading goes on.
+func (f *ini) read(file, text string) {
+	if strings.HasPrefix(text, "\ufeff") {
+		f.errorAt(place{file, 1}, "", "", "the file begins with a byte order mark", "remove it: sed -i '1s/^\\xef\\xbb\\xbf//' "+file)
+		text = strings.TrimPrefix(text, "\ufeff")
+	}
+	if !utf8.ValidString(text) {
+		f.errorAt(place{file, firstInvalidLine(text)}, "", "", "the line isn't valid UTF-8", "convert the file: iconv -f latin1 -t utf-8")
+		return
+	}
+	if strings.ContainsRune(text, '\r') {
+		text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
+	}
+	r := &reading{ini: f, file: file, inDefault: map[string]int{}, seen: map[string]seenKey{}}
+	n := 0
+	for line := range lines(text) {
+		n++
+		r.line(n, line)
+	}
+	r.endValue()
+	r.endSection()
+}
+
+// lines yields the lines of text without their ends.
+func lines(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for text != "" {
+			line, rest, _ := strings.Cut(text, "\n")
+			if !yield(line) {
+				return
+			}
+			text = rest
+		}
+	}
+}
+
+func firstInvalidLine(text string) int {
+	n := 0
+	for line := range lines(text) {
+		n++
+		if !utf8.ValidString(line) {
+			break
+		}
+	}
+	return n
+}
+
+// line takes one line, in the order of decisions that Python's parser makes.
+func (r *reading) line(n int, line string) {
+	text := strip(line)
+	if text == "" {
+		if r.open {
+			r.value = append(r.value, "")
+		}
+		return
+	}
+	if text[0] == '#' || text[0] == ';' {
+		return
+	}
+	indent := indentation(line)
+	if indent > r.indent && r.open {
+		r.value = append(r.value, text)
+		return
+	}
+	if indent > r.indent && r.skip {
+		return
+	}
+	r.endValue()
+	r.indent, r.skip = indent, false
+	if name, ok := header(text); ok {
+		r.startSection(n, name)
+		return
+	}
+	if r.current == nil {
+		if !r.headless {
+			r.headless = true
+			r.errorAt(place{r.file, n}, "", "", fmt.Sprintf("%s stands before the first section", quoteLine(text)),
+				"begin the file with a line [DEFAULT], or make this line a comment with #")
+		}
+		return
+	}
+	r.startEntry(n, text)
+}
+
+// header returns the name in "[name]"; whatever follows the last bracket is
+// ignored, as in Python.
+func header(text string) (string, bool) {
+	if text[0] != '[' {
+		return "", false
+	}
+	end := strings.LastIndexByte(text, ']')
+	if end < 2 {
+		return "", false
+	}
+	return text[1:end], true
+}
+
+func (r *reading) startSection(n int, name string) {
+	r.endSection()
+	r.ordinal++
+	r.name = name
+	r.current = &section{name: name, place: place{r.file, n}}
+	if name == defaultSection {
+		return
+	}
+	if first, dup := r.byName[name]; dup {
+		r.errorAt(r.current.place, name, "", "this section is at "+first.place.String()+" already", "give each client one section with a name of its own")
+		return
+	}
+	r.byName[name] = r.current
+	r.sections = append(r.sections, r.current)
+}
+
+// endSection puts the entries of a [DEFAULT] where they belong.
+func (r *reading) endSection() {
+	if r.current == nil || r.name != defaultSection {
+		return
+	}
+	for i := range r.current.entries {
+		e := &r.current.entries[i]
+		r.defaults[e.key] = e
+	}
+}
+
+func (r *reading) startEntry(n int, text string) {
+	at := strings.IndexAny(text, "=:")
+	p := place{r.file, n}
+	r.skip = at <= 0
+	switch {
+	case at < 0:
+		r.errorAt(p, r.name, "", fmt.Sprintf("%s is neither a section nor \"key = value\"", quoteLine(text)),
+			"add what is missing, make it a comment with #, or indent it if it continues the value above")
+		return
+	case at == 0:
+		r.errorAt(p, r.name, "", fmt.Sprintf("%s has no key before the %q", quoteLine(text), text[:1]), "write \"key = value\"")
+		return
+	}
+	key := strings.ToLower(rstrip(text[:at]))
+	r.open = true
+	r.value = append(r.value[:0], strip(text[at+1:]))
+
+	if before, ok := r.note(key, n); ok {
+		r.errorAt(p, r.name, key, fmt.Sprintf("the same key is at %s already", place{r.file, before}), "remove one of the two")
+	}
+	r.current.entries = append(r.current.entries, entry{key: key, place: p})
+}
+
+// note remembers that the current section has key at a line, and returns the
+// line where it had it before. A second [DEFAULT] goes on with the first.
+func (r *reading) note(key string, line int) (before int, ok bool) {
+	if r.name == defaultSection {
+		before, ok = r.inDefault[key]
+		r.inDefault[key] = line
+		return before, ok
+	}
+	last := r.seen[key]
+	r.seen[key] = seenKey{r.ordinal, line}
+	return last.line, last.ordinal == r.ordinal
+}
+
+// endValue gives the last entry its value: the lines joined, without what is
+// blank at the end.
+func (r *reading) endValue() {
+	if !r.open {
+		return
+	}
+	r.open = false
+	value := r.value[0]
+	if len(r.value) > 1 {
+		value = strings.Join(r.value, "\n")
+	}
+	r.current.entries[len(r.current.entries)-1].value = rstrip(value)
+}
+
+// isSpace is Python's str.isspace for one character: unlike Go's it has the
+// four information separators.
+func isSpace(r rune) bool {
+	return unicode.IsSpace(r) || 0x1c <= r && r <= 0x1f
+}
+
+func strip(s string) string  { return strings.TrimFunc(s, isSpace) }
+func rstrip(s string) string { return strings.TrimRightFunc(s, isSpace) }
+
+// indentation is the number of characters before the first that is no space.
+func indentation(line string) int {
+	n := 0
+	for _, r := range line {
+		if !isSpace(r) {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// quoteLine returns text for a message, short and in one line. It may be a
+// line of a secret that lost its indentation: of that, little is shown.
+func quoteLine(text string) string {
+	most := 32
+	if looksLikeBase64(text) {
+		most = 4
+	}
+	if r := []rune(text); len(r) > most {
+		text = string(r[:most]) + "…"
+	}
+	return fmt.Sprintf("%q", text)
+}
+
+// looksLikeBase64 reports whether text is long and has no character that
+// base64 hasn't.
+func looksLikeBase64(text string) bool {
+	const short = 24
+	return len(text) > short && strings.IndexFunc(text, func(r rune) bool {
+		return r >= utf8.RuneSelf || base64Value[r] == notBase64 && r != '='
+	}) < 0
+}
