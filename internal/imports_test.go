@@ -28,7 +28,8 @@ var layers = [][]string{
 	{"internal/clientkeys", "internal/keytls"},
 	{"internal/client"},
 	{"internal/registry"},
-	{"internal/avahi", "internal/busapi", "internal/checker", "internal/config", "internal/server", "internal/store"},
+	{"internal/avahi", "internal/busapi", "internal/checker", "internal/server", "internal/store"},
+	{"internal/config"},
 	{"internal/checker/helper", "internal/daemon", "internal/fetch", "internal/keygen"},
 	{"cmd/mandos", "cmd/mandos-checker", "cmd/mandos-client", "cmd/mandos-ctl", "cmd/mandos-keygen", "cmd/mandos-monitor"},
 	{"internal/interop"}, // imported by tests only

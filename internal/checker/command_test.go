@@ -123,7 +123,7 @@ func ask(t *testing.T, program string, in, out any) {
 	}
 }
 
-func TestValidate(t *testing.T) {
+func TestValidateCommand(t *testing.T) {
 	for _, good := range []string{"true", "", "fping -q -- %(host)s", "%(dbus_object_path)s %(name)s 100%%"} {
 		if err := Validate(good); err != nil {
 			t.Errorf("%q: %v", good, err)

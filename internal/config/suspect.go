@@ -1,18 +1,14 @@
 package config
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"strings"
-
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"mandos/internal/checker"
 	"mandos/internal/isodur"
 	"mandos/internal/keyid"
+	"mandos/internal/pgp"
 )
 
 // suspect warns about what is valid in a client's section, but hardly meant.
@@ -97,9 +93,9 @@ func (l *loader) suspectSecret(s *section, c *Client) {
 	if v == nil {
 		v = l.get(s, "secfile")
 	}
-	recipients, problem := readMessage(c.Secret.Reveal())
-	if problem != "" {
-		l.warn(s, v, "the secret "+problem, keygen)
+	recipients, err := pgp.Recipients(c.Secret.Reveal())
+	if err != nil {
+		l.warn(s, v, "the secret "+err.Error(), keygen)
 		return
 	}
 	for _, r := range recipients {
@@ -134,74 +130,3 @@ func (l *loader) suspectRecipients() {
 
 // longKeyID is the key ID of a version 4 key (RFC 9580, section 5.5.4.2).
 func longKeyID(f keyid.Fingerprint) uint64 { return binary.BigEndian.Uint64(f[len(f)-8:]) }
-
-// Tags of OpenPGP packets (RFC 9580, section 5).
-const (
-	tagPKESK      = 1
-	tagSKESK      = 3
-	tagSecretKey  = 5
-	tagPublicKey  = 6
-	tagEncrypted  = 9
-	tagMarker     = 10
-	tagProtected  = 18
-	tagAEAD       = 20
-	tagPadding    = 21
-	anonymous     = 0 // the key ID of a recipient that isn't named
-	pkeskV3Header = 1 + 8
-)
-
-// readMessage returns the key IDs to which an OpenPGP message, binary or
-// armoured, is encrypted, or what keeps it from being one that a client can
-// decrypt. It says nothing about what it doesn't understand.
-func readMessage(secret []byte) (recipients []uint64, problem string) {
-	const noMessage = "is no OpenPGP message"
-	if bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN PGP ")) {
-		block, err := armor.Decode(bytes.NewReader(secret))
-		if err != nil {
-			return nil, noMessage
-		}
-		if secret, err = io.ReadAll(block.Body); err != nil {
-			return nil, "is damaged: " + err.Error()
-		}
-	}
-	if len(secret) == 0 || secret[0]&0x80 == 0 {
-		return nil, noMessage
-	}
-	passphrase, keys := false, 0
-	packets := packet.NewOpaqueReader(bytes.NewReader(secret))
-	for {
-		p, err := packets.Next()
-		switch {
-		case err == io.EOF:
-			return nil, "has no encrypted data: it is cut off, or no OpenPGP message"
-		case err == io.ErrUnexpectedEOF:
-			return nil, "is cut off"
-		case err != nil:
-			return nil, noMessage
-		}
-		switch p.Tag {
-		case tagPKESK:
-			keys++
-			if len(p.Contents) > pkeskV3Header && p.Contents[0] == 3 {
-				if id := binary.BigEndian.Uint64(p.Contents[1:]); id != anonymous {
-					recipients = append(recipients, id)
-				}
-			}
-		case tagSKESK:
-			passphrase = true
-		case tagMarker, tagPadding:
-		case tagEncrypted, tagProtected, tagAEAD:
-			if keys == 0 && passphrase {
-				return nil, "is encrypted with a passphrase, which no client knows, and to no key"
-			}
-			if keys == 0 {
-				return nil, "doesn't say to which key it is encrypted"
-			}
-			return recipients, ""
-		case tagSecretKey, tagPublicKey:
-			return nil, "is an OpenPGP key, not a message"
-		default:
-			return nil, "is not encrypted, or no OpenPGP message"
-		}
-	}
-}
