@@ -41,6 +41,7 @@ const (
 	keyKeyID     = "MANDOS_KEY_ID"
 	keyPeer      = "MANDOS_PEER"
 	keyReason    = "MANDOS_REASON"
+	keyService   = "MANDOS_SERVICE"
 	keyError     = "MANDOS_ERROR"
 )
 
@@ -52,6 +53,9 @@ func KeyID(id interface{ String() string }) slog.Attr { return slog.String(keyKe
 
 // Peer is the attribute for a peer's address and port.
 func Peer(addr interface{ String() string }) slog.Attr { return slog.String(keyPeer, addr.String()) }
+
+// Service is the attribute for the name that Zeroconf announces the server by.
+func Service(name string) slog.Attr { return slog.String(keyService, name) }
 
 // Reason is the attribute for why something was refused or changed.
 func Reason(why string) slog.Attr { return slog.String(keyReason, why) }

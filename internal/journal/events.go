@@ -37,4 +37,12 @@ var (
 	ReloadFailed    = Event{"f86d3e907a0c447aab21b62a4c45b31a", slog.LevelError, "could not re-read the configuration, the old one stays"}
 	WatchdogSilent  = Event{"71f2c15be83c4b98b06290ef47ba8121", LevelCritical, "a part of the server does not answer, the watchdog gets no ping"}
 	Stopping        = Event{"74e3485b3dbe46d395ea6f85344212ca", LevelNotice, "stopping"}
+// The Zeroconf announcement's.
+var (
+	Announced      = Event{"c54130d0a77e4cf9bcb74b5c10e8537a", LevelNotice, "announced by Zeroconf"}
+	Renamed        = Event{"986e117f843d46d68669b39ffcf31386", LevelNotice, "the service name was taken, trying another one"}
+	Withdrawn      = Event{"63771d4dc66646c39359f9449eff7ab5", slog.LevelInfo, "withdrew the Zeroconf announcement"}
+	AvahiMissing   = Event{"0408f2eadfbf4f6db86429a48fc96b24", slog.LevelWarn, "waiting for avahi-daemon, until then only clients with a fixed address find this server"}
+	AnnounceFailed = Event{"cec18de284134acabda99e6c1b744395", slog.LevelWarn, "could not announce by Zeroconf, trying again"}
+	BusMissing     = Event{"ca47462af9644097b4fa0e8d8f8447c4", slog.LevelWarn, "no connection to the system bus, trying again"}
 )
