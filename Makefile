@@ -15,7 +15,7 @@ CHECK := deps lint race fuzz-short demo interop
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help all build demo check test race fuzz fuzz-short lint interop bench deps clean install uninstall
+.PHONY: help all build demo check test race fuzz fuzz-short lint interop bench deps clean install activate uninstall
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z -]+):.*## */\1\t/' | expand -t 16
@@ -59,11 +59,62 @@ deps: ## install what the tests need (as root), or say what to install
 clean: ## remove what was built
 	rm -rf build
 
-install: build ## install the commands into PREFIX (/usr/local), below DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/sbin
-	install -m 755 $(COMMANDS:%=build/%) $(DESTDIR)$(PREFIX)/sbin
+# Where things go. systemd, sysusers and tmpfiles also look below /usr/local/lib;
+# with PREFIX=/usr, systemd itself says where. dbus-daemon has no such second place.
+ifeq ($(PREFIX),/usr)
+sddir = $(or $(shell pkg-config --variable=$(1) systemd 2>/dev/null),$(2))
+UNITDIR     ?= $(call sddir,systemd_system_unit_dir,/usr/lib/systemd/system)
+SYSUSERSDIR ?= $(call sddir,sysusers_dir,/usr/lib/sysusers.d)
+TMPFILESDIR ?= $(call sddir,tmpfiles_dir,/usr/lib/tmpfiles.d)
+CATALOGDIR  ?= $(call sddir,systemd_util_dir,/usr/lib/systemd)/catalog
+DBUSDIR     ?= /usr/share/dbus-1/system.d
+else
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+CATALOGDIR  ?= $(PREFIX)/lib/systemd/catalog
+DBUSDIR     ?= /etc/dbus-1/system.d
+endif
+SBINDIR     ?= $(PREFIX)/sbin
+LIBEXECDIR  ?= $(PREFIX)/libexec
+MANDIR      ?= $(PREFIX)/share/man
+DOCDIR      ?= $(PREFIX)/share/doc/mandos
 
-uninstall: ## remove what install put there
-	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/sbin/%)
+SBIN  = $(filter-out mandos-checker,$(COMMANDS))
+UNITS = $(notdir $(wildcard systemd/*.socket systemd/*.service systemd/*.slice))
+PAGES = $(notdir $(wildcard man/*.[1-8]))
+
+# Builds nothing, so that it can be run as root, and where there is no Go.
+install: ## after `make`: install into PREFIX (/usr/local), below DESTDIR
+	@for c in $(COMMANDS); do test -x build/$$c || { echo "build/$$c is missing: run make first"; exit 1; }; done
+	install -d $(addprefix $(DESTDIR),$(SBINDIR) $(LIBEXECDIR) $(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR) $(CATALOGDIR) $(DBUSDIR) $(DOCDIR))
+	install -m 755 $(SBIN:%=build/%) $(DESTDIR)$(SBINDIR)
+	install -m 755 build/mandos-checker $(DESTDIR)$(LIBEXECDIR)
+	for u in $(UNITS); do \
+	  sed -e 's,/usr/sbin/mandos,$(SBINDIR)/mandos,' -e 's,/usr/libexec/mandos,$(LIBEXECDIR)/mandos,' systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u && \
+	  chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit; done
+	install -m 644 sysusers.d/mandos.conf $(DESTDIR)$(SYSUSERSDIR)
+	install -m 644 tmpfiles.d/mandos.conf $(DESTDIR)$(TMPFILESDIR)
+	install -m 644 systemd/mandos.catalog $(DESTDIR)$(CATALOGDIR)
+	install -m 644 dbus-1/mandos.conf $(DESTDIR)$(DBUSDIR)
+	install -m 644 systemd/examples/* $(DESTDIR)$(DOCDIR)
+	for p in $(PAGES); do install -D -m 644 man/$$p $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p || exit; done
+	@$(if $(DESTDIR),,$(MAKE) --no-print-directory activate)
+
+# What a package's script would do; enabling is left to the operator.
+activate:
+	systemd-sysusers $(SYSUSERSDIR)/mandos.conf
+	systemd-tmpfiles --create $(TMPFILESDIR)/mandos.conf
+	journalctl --update-catalog
+	if test -d /run/systemd/system; then systemctl daemon-reload; systemctl reload dbus.service; fi
+
+uninstall: ## remove what install put there; keeps /etc/mandos and the state
+	@$(if $(DESTDIR),,if test -d /run/systemd/system; then systemctl disable --now $(filter-out %.slice,$(UNITS)); fi)
+	rm -f $(SBIN:%=$(DESTDIR)$(SBINDIR)/%) $(DESTDIR)$(LIBEXECDIR)/mandos-checker
+	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
+	rm -f $(addprefix $(DESTDIR),$(SYSUSERSDIR)/mandos.conf $(TMPFILESDIR)/mandos.conf $(CATALOGDIR)/mandos.catalog $(DBUSDIR)/mandos.conf)
+	for p in $(PAGES); do rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p; done
+	rm -rf $(DESTDIR)$(DOCDIR)
+	@$(if $(DESTDIR),,if test -d /run/systemd/system; then systemctl daemon-reload; journalctl --update-catalog; fi)
 
 -include tools/*.mk
