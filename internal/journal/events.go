@@ -37,6 +37,8 @@ var (
 	ReloadFailed    = Event{"f86d3e907a0c447aab21b62a4c45b31a", slog.LevelError, "could not re-read the configuration, the old one stays"}
 	WatchdogSilent  = Event{"71f2c15be83c4b98b06290ef47ba8121", LevelCritical, "a part of the server does not answer, the watchdog gets no ping"}
 	Stopping        = Event{"74e3485b3dbe46d395ea6f85344212ca", LevelNotice, "stopping"}
+)
+
 // The Zeroconf announcement's.
 var (
 	Announced      = Event{"c54130d0a77e4cf9bcb74b5c10e8537a", LevelNotice, "announced by Zeroconf"}
