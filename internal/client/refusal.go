@@ -11,8 +11,9 @@ const (
 	Disabled         Reason = "Disabled"
 	Denied           Reason = "Denied"
 	ApprovalTimedOut Reason = "Approval timed out"
-	Expired          Reason = "Expired" // time is up, though the timer hasn't said so yet
-	Faulty           Reason = "Faulty"  // the server can't vouch for its own state
+	Expired          Reason = "Expired"          // time is up, though the timer hasn't said so yet
+	TooManyWaiting   Reason = "Too many waiting" // newer connections wait for approval
+	Faulty           Reason = "Faulty"           // the server can't vouch for its own state
 )
 
 // A Refusal is the error of everything that keeps a secret from a client.

@@ -11,6 +11,7 @@ package journal
 import (
 	"context"
 	"log/slog"
+	"time"
 )
 
 // Levels beyond slog's own.
@@ -62,3 +63,38 @@ func Reason(why string) slog.Attr { return slog.String(keyReason, why) }
 
 // Err is the attribute for an error.
 func Err(err error) slog.Attr { return slog.String(keyError, err.Error()) }
+
+// Write is Log, but returns the error of the handler: for what may only
+// happen if it is on record.
+func (e Event) Write(ctx context.Context, l *slog.Logger, attrs ...slog.Attr) error {
+	r := slog.NewRecord(time.Now(), e.Level, e.Text, 0)
+	r.AddAttrs(attrs...)
+	r.AddAttrs(slog.String(keyMessageID, e.ID))
+	return l.Handler().Handle(ctx, r)
+}
+
+// Actor is the attribute for who did it: "uid 0 over D-Bus".
+func Actor(who string) slog.Attr { return slog.String("MANDOS_ACTOR", who) }
+
+// Expires is the attribute for when a client will be disabled.
+func Expires(at time.Time) slog.Attr {
+	return slog.String("MANDOS_EXPIRES", at.UTC().Format(time.RFC3339))
+}
+
+// Count is the attribute for how many of something there are.
+func Count(n int) slog.Attr { return slog.Int("MANDOS_COUNT", n) }
+
+// ExitStatus is the attribute for how a checker ended.
+func ExitStatus(status int) slog.Attr { return slog.Int("MANDOS_EXIT_STATUS", status) }
+
+// Output is the attribute for what a checker wrote, already escaped.
+func Output(text string) slog.Attr { return slog.String("MANDOS_OUTPUT", text) }
+
+// Setting, From and To are the attributes for a changed setting.
+func Setting(name string) slog.Attr { return slog.String("MANDOS_SETTING", name) }
+
+// From is the attribute for a setting's old value.
+func From(value string) slog.Attr { return slog.String("MANDOS_FROM", value) }
+
+// To is the attribute for a setting's new value.
+func To(value string) slog.Attr { return slog.String("MANDOS_TO", value) }

@@ -48,3 +48,28 @@ var (
 	AnnounceFailed = Event{"cec18de284134acabda99e6c1b744395", slog.LevelWarn, "could not announce by Zeroconf, trying again"}
 	BusMissing     = Event{"ca47462af9644097b4fa0e8d8f8447c4", slog.LevelWarn, "no connection to the system bus, trying again"}
 )
+
+// The registry's, about clients.
+var (
+	ClientNew         = Event{"d940019e9c9742ddac2e528cbf0fb02e", LevelAudit, "a new client is in clients.conf"}
+	ClientInherits    = Event{"ac49df33cc8d41538d87cb4b8f7f2579", LevelAudit, "a client takes over what is known of its name and keys"}
+	ClientGone        = Event{"45dbc22068db4efe97ac8d771a6bd632", LevelAudit, "a client was removed"}
+	ClientKeptAway    = Event{"32c4004958464752b1921d90e3129f3c", LevelNotice, "a client that an operator removed stays away, though it is in clients.conf"}
+	ClientEnabled     = Event{"677127605217424082eaf47e8b1915d9", LevelAudit, "a client was enabled"}
+	ClientDisabled    = Event{"58c6063455ae49efbf944f9811ae68c8", LevelAudit, "a client was disabled"}
+	ClientGrace       = Event{"a61eb48f444b4c72806d89106662fcec", LevelAudit, "a client gets time to boot once"}
+	ClientVouched     = Event{"25b654787d064ae2906c4934ac550e91", LevelAudit, "an operator vouched for a client"}
+	ClientChanged     = Event{"8300910f206d45a8b27c4665da152649", LevelNotice, "a setting of a client was changed"}
+	ClientExpiresSoon = Event{"244414fc5eeb4fb190b821464c45565a", slog.LevelWarn, "a client will be disabled soon"}
+	CheckFailed       = Event{"fa31255b05a2480ca8f4d68648c81675", slog.LevelWarn, "a client's checker failed for the first time"}
+	CheckerEnded      = Event{"0d7e6c666320426197db9b8807da3155", slog.LevelInfo, "a client's checker ended"}
+	ChecksCannotRun   = Event{"7cc3742285b3471eba411c25019824c3", slog.LevelError, "checkers could not be run, clients expire in their time"}
+	ChecksRunAgain    = Event{"cc17f6e26fc5481e952a4e61af32f6b6", LevelNotice, "checkers can be run again"}
+	ApprovalNeeded    = Event{"dd28f0608dca4f6fb750e9aad03dc7e5", LevelNotice, "a client waits for approval"}
+	ClientApproved    = Event{"42ea8aecddb3456db78362b6497ffc27", LevelAudit, "an operator approved of a client"}
+	ClientDenied      = Event{"34b99c13fc4c409e954991f14d20f09f", LevelAudit, "an operator denied a client its secret"}
+	NotRestored       = Event{"c2b964565b48484dbaf7c67bdc3f15a1", slog.LevelWarn, "the saved state is left aside, clients start as clients.conf says"}
+	StateNotSaved     = Event{"2c42adb207ec44628ab3f5867f88c726", slog.LevelError, "could not save the state of clients"}
+	StateSavedAgain   = Event{"6e29538653944752bdb5e56a8bd9aaca", LevelNotice, "the state of clients is saved again"}
+	ClockStepped      = Event{"92b360c62f0f45dcb6f514301a63f41e", slog.LevelWarn, "the clock was set, which changes nothing for clients"}
+)

@@ -1,10 +1,15 @@
-// Package registry owns all clients: their status, timers, checks and
-// approvals. Everything that changes a client goes through its one owner.
 package registry
 
 import (
+	"context"
+	"errors"
 	"net/netip"
+	"slices"
+	"sync"
+	"time"
 
+	"mandos/internal/client"
+	"mandos/internal/journal"
 	"mandos/internal/keyid"
 	"mandos/internal/secret"
 )
@@ -24,4 +29,312 @@ type Handout struct {
 	// Done must be called exactly once: with nil when the whole secret was
 	// written, else with what went wrong.
 	Done func(error)
+}
+
+// grantLife is how long a caller's approval lasts until Release.
+const grantLife = time.Minute
+
+// A waiter is a connection that waits for approval.
+type waiter struct {
+	caller  Caller
+	decided chan *client.Refusal // gets nil for "approved"; room for one
+}
+
+// A handout is a Handout from within.
+type handout struct {
+	revoked chan struct{}
+	over    bool // revoked is closed
+}
+
+// Lookup returns the name of the client that has caller's key, or a
+// *client.Refusal with the reason Unknown, which it logs.
+func (r *Registry) Lookup(caller Caller) (name string, err error) {
+	r.mu.Lock()
+	e := r.find(caller.Identity)
+	if e != nil {
+		name = e.name()
+	} else if len(r.feeds) > 0 {
+		r.publish(Notice{Kind: ClientNotFound, Caller: caller})
+	}
+	r.mu.Unlock()
+	if e == nil {
+		refusal := &client.Refusal{Reason: client.Unknown, Detail: "no client has this key"}
+		journal.UnknownKey.Log(context.Background(), r.logger, journal.KeyID(caller.Identity), journal.Peer(caller.Addr))
+		return "", refusal
+	}
+	return name, nil
+}
+
+func (r *Registry) find(id keyid.Identity) *entry {
+	switch {
+	case id.KeyID.IsOfNothing():
+		return nil
+	case !id.KeyID.IsZero():
+		return r.byKeyID[id.KeyID]
+	case !id.Fingerprint.IsZero():
+		return r.byPrint[id.Fingerprint]
+	}
+	return nil
+}
+
+// claim returns the client called name if caller has its key, now.
+func (r *Registry) claim(name string, caller Caller) (*entry, *client.Refusal) {
+	e := r.byName[name]
+	if e == nil || r.find(caller.Identity) != e {
+		return nil, &client.Refusal{Reason: client.Unknown, Detail: "the client is no longer configured with this key"}
+	}
+	return e, nil
+}
+
+// Approve returns nil when the client called name may have its secret as far
+// as its status and approval go now. It waits for an operator where
+// ApprovalDelay asks for that, at most for that long. It returns a
+// *client.Refusal, which it logs, or the cause of ctx when that ended first.
+func (r *Registry) Approve(ctx context.Context, name string, caller Caller) error {
+	r.settle(name)
+	var e *entry
+	var w *waiter
+	var refusal *client.Refusal
+	var delay time.Duration
+	r.turn(func(t *turn) {
+		if e, refusal = r.claim(name, caller); refusal != nil {
+			return
+		}
+		delay = e.c.Settings.ApprovalDelay
+		refusal = e.c.Eligible(t.now, true)
+		switch {
+		case refusal != nil:
+		case delay <= 0:
+		case e.c.CurrentDecision(t.now) == client.Approved:
+			r.grant(t, e, caller)
+		default:
+			if len(e.waiters) >= r.maxWaiters {
+				e.waiters[0].end(&client.Refusal{Reason: client.TooManyWaiting})
+				e.waiters = slices.Delete(e.waiters, 0, 1)
+			}
+			w = &waiter{caller, make(chan *client.Refusal, 1)}
+			e.waiters = append(e.waiters, w)
+			r.step(t, e, client.Connect{})
+		}
+	})
+	if refusal != nil {
+		return r.refuse(name, caller, refusal)
+	}
+	if w == nil {
+		return nil
+	}
+	return r.wait(ctx, e, w, delay)
+}
+
+// wait waits for an operator's word on w, which is among e's waiters.
+func (r *Registry) wait(ctx context.Context, e *entry, w *waiter, delay time.Duration) error {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	var refusal *client.Refusal
+	decided, hungUp := false, false
+	select {
+	case refusal = <-w.decided:
+		decided = true
+	case <-timer.C:
+	case <-ctx.Done():
+		hungUp = true
+	}
+	name := ""
+	r.turn(func(t *turn) {
+		name = e.name()
+		if i := slices.Index(e.waiters, w); i >= 0 {
+			e.waiters = slices.Delete(e.waiters, i, i+1)
+		}
+		if !decided {
+			select { // it may have been decided in the very moment
+			case refusal = <-w.decided:
+				decided = true
+			default:
+			}
+		}
+		if !decided && !hungUp && !e.c.Settings.ApprovedByDefault {
+			refusal = &client.Refusal{Reason: client.ApprovalTimedOut, Detail: "no operator approved within " + delay.String()}
+		}
+		if !e.gone {
+			if refusal == nil && !hungUp {
+				r.grant(t, e, w.caller)
+			}
+			r.step(t, e, client.Disconnect{})
+		}
+	})
+	switch {
+	case hungUp:
+		return context.Cause(ctx)
+	case refusal != nil:
+		return r.refuse(name, w.caller, refusal)
+	}
+	return nil
+}
+
+// end tells w how it ended. Only the first call counts.
+func (w *waiter) end(refusal *client.Refusal) {
+	select {
+	case w.decided <- refusal:
+	default:
+	}
+}
+
+// grant notes that caller was approved, for Release to see.
+func (r *Registry) grant(t *turn, e *entry, caller Caller) {
+	if e.grants == nil {
+		e.grants = map[Caller]time.Duration{}
+	}
+	for c, until := range e.grants {
+		if until <= t.now.Elapsed {
+			delete(e.grants, c)
+		}
+	}
+	e.grants[caller] = t.now.Elapsed + grantLife
+}
+
+// decided tells the waiters of e that an operator has decided.
+func (r *Registry) decided(t *turn, e *entry) {
+	var refusal *client.Refusal
+	switch e.c.CurrentDecision(t.now) {
+	case client.Approved:
+	case client.Disapproved:
+		refusal = &client.Refusal{Reason: client.Denied, Detail: "an operator denied it"}
+		e.grants = nil
+	default:
+		return
+	}
+	for _, w := range e.waiters {
+		w.end(refusal)
+	}
+	e.waiters = nil
+}
+
+// cutOff ends all that is under way for e: it is no longer eligible, or no
+// longer who it was. The waiters are told why; nil means what the status says.
+func (r *Registry) cutOff(t *turn, e *entry, refusal *client.Refusal) {
+	if refusal == nil {
+		refusal = e.c.Eligible(t.now, true)
+	}
+	for _, w := range e.waiters {
+		w.end(refusal)
+	}
+	e.waiters, e.grants = nil, nil
+	for h := range e.handouts {
+		h.revoke()
+	}
+}
+
+func (h *handout) revoke() {
+	if !h.over {
+		h.over = true
+		close(h.revoked)
+	}
+}
+
+// settle disables the client called name if its time is up and its timer
+// hasn't said so yet, so that nobody hears of it before it is on disk.
+func (r *Registry) settle(name string) {
+	r.mu.Lock()
+	e := r.byName[name]
+	expired := e != nil && e.expired(r.clock.Now())
+	r.mu.Unlock()
+	if !expired {
+		return
+	}
+	r.decide(func(t *turn) {
+		if e := r.byName[name]; e != nil && e.expired(t.now) {
+			r.tickAll(t, []*entry{e})
+		}
+	})
+}
+
+func (e *entry) expired(now client.Instant) bool {
+	refusal := e.c.Eligible(now, true)
+	return refusal != nil && refusal.Reason == client.Expired
+}
+
+// Release makes the last check of eligibility, at this instant, and puts the
+// hand-out on record before the secret moves. It returns a *client.Refusal,
+// which it logs, if the check fails, and also if there can be no record.
+func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
+	r.settle(name)
+	h := &handout{revoked: make(chan struct{})}
+	var e *entry
+	var granted bool
+	var out *Handout
+	var refusal *client.Refusal
+	r.turn(func(t *turn) {
+		if e, refusal = r.claim(name, caller); refusal != nil {
+			return
+		}
+		until, ok := e.grants[caller]
+		granted = ok && t.now.Elapsed < until
+		delete(e.grants, caller)
+		if refusal = e.c.Eligible(t.now, granted); refusal != nil {
+			return
+		}
+		// From here on a change of mind revokes it.
+		if e.handouts == nil {
+			e.handouts = map[*handout]struct{}{}
+		}
+		e.handouts[h] = struct{}{}
+		out = &Handout{Secret: e.c.Settings.Secret, Revoked: h.revoked}
+	})
+	if refusal != nil {
+		return nil, r.refuse(name, caller, refusal)
+	}
+
+	// Writing the record may take a while, so what was found is looked at
+	// again afterwards.
+	err := journal.SecretReleased.Write(context.Background(), r.logger,
+		journal.Client(name), journal.KeyID(caller.Identity), journal.Peer(caller.Addr))
+	r.turn(func(t *turn) {
+		switch {
+		case err != nil:
+			refusal = &client.Refusal{Reason: client.Faulty, Detail: "the hand-out could not be logged: " + err.Error()}
+		case h.over || e.gone:
+			refusal = &client.Refusal{Reason: client.Disabled, Detail: "in this very moment"}
+		default:
+			refusal = e.c.Eligible(t.now, granted)
+		}
+		if refusal != nil {
+			delete(e.handouts, h)
+		}
+	})
+	if refusal != nil {
+		return nil, r.refuse(name, caller, refusal)
+	}
+	var once sync.Once
+	out.Done = func(err error) { once.Do(func() { r.handedOut(e, h, caller, err) }) }
+	return out, nil
+}
+
+// handedOut notes how a hand-out ended.
+func (r *Registry) handedOut(e *entry, h *handout, caller Caller, err error) {
+	r.turn(func(t *turn) {
+		delete(e.handouts, h)
+		if err == nil && h.over {
+			err = errors.New("the client stopped being eligible while it was sent")
+		}
+		if err != nil {
+			t.log(journal.SecretUnsent, journal.Client(e.name()), journal.KeyID(caller.Identity), journal.Peer(caller.Addr), journal.Err(err))
+			return
+		}
+		if !e.gone {
+			r.step(t, e, client.HandedOut{})
+		}
+	})
+}
+
+// refuse logs and publishes refusal, and returns it.
+func (r *Registry) refuse(name string, caller Caller, refusal *client.Refusal) error {
+	journal.Refused.Log(context.Background(), r.logger,
+		journal.Client(name), journal.KeyID(caller.Identity), journal.Peer(caller.Addr), journal.Reason(refusal.Error()))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.byName[name]; e != nil && len(r.feeds) > 0 {
+		r.publish(Notice{Kind: ClientChanged, Client: view(&e.c, r.clock.Now()), Caller: caller,
+			Changes: []client.Notice{client.RejectedNotice{Reason: refusal.Reason}}})
+	}
+	return refusal
 }

@@ -1,0 +1,196 @@
+package client
+
+import (
+	"time"
+
+	"mandos/internal/journal"
+)
+
+// New makes the client of a section that was never seen before. spread, from
+// 0 up to 1, says when within its interval the first checker starts.
+func New(set Settings, now Instant, spread float64) (Client, []Effect) {
+	s := step{c: Client{Settings: set}, now: now}
+	st := &s.c.Status
+	st.WarnAt, st.NextCheck = never, never
+	st.Facts = Facts{
+		Created:           now.Wall,
+		Change:            Change{now.Wall, "clients.conf", "new client"},
+		LastCheckerStatus: NeverChecked,
+	}
+	if set.Enabled {
+		st.Enabled = true
+		st.LastEnabled = now.Wall
+		s.expires(set.Timeout)
+		s.firstCheck(spread)
+	}
+	s.save(Now)
+	s.log(journal.ClientNew, journal.Reason(st.Describe()))
+	return s.c, s.effects
+}
+
+// firstCheck schedules the first checker of a server's run: spread over the
+// interval, but before the client's time is up.
+func (s *step) firstCheck(spread float64) {
+	st := &s.c.Status
+	within := min(s.interval(), (st.Deadline-s.now.Elapsed)/2)
+	st.NextCheck = s.in(time.Duration(spread * float64(within)))
+}
+
+// A Saved is a Status as it is stored.
+type Saved struct {
+	Facts
+	At            time.Time // the wall clock when it was saved
+	Expires       time.Time // when enabled
+	Decision      Decision
+	DecisionUntil time.Time // when decided
+}
+
+// Save returns the status of c as it is to be stored at now.
+func (c *Client) Save(now Instant) Saved {
+	st := &c.Status
+	s := Saved{Facts: st.Facts, At: now.Wall}
+	wall := func(elapsed time.Duration) time.Time { return now.Wall.Add(elapsed - now.Elapsed) }
+	if st.Enabled {
+		s.Expires = wall(st.Deadline)
+	}
+	if d := c.CurrentDecision(now); d != Undecided {
+		s.Decision, s.DecisionUntil = d, wall(st.DecisionUntil)
+	}
+	return s
+}
+
+// Restore makes a client of what was saved. seen is the last instant that
+// the server is known to have run. The time that is left is at most what was
+// left when it was saved; a clock that is behind an instant already seen
+// counts as if all of it had passed.
+//
+// A client that expired while the server was down, and whose last check had
+// succeeded, gets ExtendedTimeout once: time to boot after a site's power
+// cut. It is checked first. Any other that expired is disabled.
+func Restore(set Settings, saved Saved, seen time.Time, now Instant, spread float64) (Client, []Effect) {
+	s := restore(set, saved, seen, now)
+	st := &s.c.Status
+	switch {
+	case !st.Enabled:
+	case st.Deadline > now.Elapsed:
+		st.WarnAt = max(st.Deadline-set.Timeout/4, now.Elapsed)
+		s.firstCheck(spread)
+	case saved.Expires.After(seen) && st.LastCheckerStatus == 0 && !st.LastCheckedOK.IsZero() && !st.Grace:
+		st.Grace = true
+		s.expires(set.ExtendedTimeout)
+		st.NextCheck = now.Elapsed
+		s.save(Now)
+		s.log(journal.ClientGrace, journal.Reason("expired while the server was down; its last check had succeeded"), s.expiry())
+	default:
+		s.disable("", "time ran out at "+stamp(saved.Expires)+"; "+st.lastCheck())
+	}
+	return s.c, s.effects
+}
+
+// restore translates saved to the clock of now, without judging it: a
+// deadline that isn't after now.Elapsed has passed.
+func restore(set Settings, saved Saved, seen time.Time, now Instant) step {
+	s := step{c: Client{Settings: set, Status: Status{Facts: saved.Facts, WarnAt: never, NextCheck: never}}, now: now}
+	st := &s.c.Status
+	gone := now.Wall.Sub(saved.At)
+	behind := gone < 0 || now.Wall.Before(seen)
+	left := func(until time.Time) time.Duration { return until.Sub(saved.At) - gone }
+	if st.Enabled {
+		st.Deadline = now.Elapsed
+		if d := left(saved.Expires); !behind && d > 0 {
+			st.Deadline = s.in(d)
+		}
+	}
+	if saved.Decision != Undecided {
+		d := left(saved.DecisionUntil)
+		if behind && saved.Decision == Disapproved {
+			d = saved.DecisionUntil.Sub(saved.At)
+		}
+		if d > 0 && (!behind || saved.Decision == Disapproved) {
+			st.Decision, st.DecisionUntil = saved.Decision, s.in(d)
+		}
+	}
+	return s
+}
+
+// RestoreBuried translates the status of a name or key that no client holds.
+// Time that ran out while nobody held it is no excuse: it is disabled.
+func RestoreBuried(saved Saved, seen time.Time, now Instant) Status {
+	s := restore(Settings{}, saved, seen, now)
+	s.c.Status.Decision = Undecided
+	return s.c.Status.Buried(now)
+}
+
+// Buried returns st as it stays with a name or key that no client holds any
+// more, or has been held by none until now.
+func (st Status) Buried(now Instant) Status {
+	b := Status{Facts: st.Facts, Deadline: st.Deadline, WarnAt: never, NextCheck: never}
+	if b.Enabled && b.Deadline <= now.Elapsed {
+		b.Enabled, b.Deadline = false, 0
+		b.Change = Change{At: now.Wall, Why: "time ran out while it was not configured; " + st.lastCheck()}
+	}
+	return b
+}
+
+// Inherit makes a client for set whose name or keys have the statuses olds,
+// the closest relation first; from says in words whose they were. It is as
+// restricted as the strictest of them: only an operator enables.
+func Inherit(set Settings, olds []Status, from string, now Instant, spread float64) (Client, []Effect) {
+	s := step{c: Client{Settings: set, Status: olds[0].Buried(now)}, now: now}
+	st := &s.c.Status
+	for _, old := range olds[1:] {
+		old = old.Buried(now)
+		if st.Enabled && !old.Enabled {
+			st.Enabled, st.Change, st.Deadline = false, old.Change, 0
+		}
+		if st.Enabled {
+			st.Deadline = min(st.Deadline, old.Deadline)
+		}
+		st.Grace = st.Grace || old.Grace
+	}
+	if st.Enabled {
+		st.WarnAt = max(st.Deadline-set.Timeout/4, now.Elapsed)
+		s.firstCheck(spread)
+		if !set.Enabled {
+			s.disable("clients.conf", "enabled = no")
+		}
+	}
+	s.save(Now)
+	s.log(journal.ClientInherits, journal.Reason(st.Describe()), journal.From(from))
+	return s.c, s.effects
+}
+
+// Reconfigure gives c the settings set, as a new clients.conf wants them.
+// It may disable, but never enable: a file that lost its line "enabled = no"
+// is no operator.
+func Reconfigure(c Client, set Settings, now Instant, spread float64) (Client, []Effect) {
+	old := c.Settings
+	s := step{c: c, now: now}
+	s.c.Settings = set
+	st := &s.c.Status
+	note := func(p Property, changed bool) {
+		if changed {
+			s.changed(p)
+		}
+	}
+	note(PropTimeout, set.Timeout != old.Timeout)
+	note(PropExtendedTimeout, set.ExtendedTimeout != old.ExtendedTimeout)
+	note(PropInterval, set.Interval != old.Interval)
+	note(PropApprovalDelay, set.ApprovalDelay != old.ApprovalDelay)
+	note(PropApprovalDuration, set.ApprovalDuration != old.ApprovalDuration)
+	note(PropApprovedByDefault, set.ApprovedByDefault != old.ApprovedByDefault)
+	note(PropChecker, set.Checker != old.Checker)
+	note(PropHost, set.Host != old.Host)
+	note(PropSecret, !set.Secret.Equal(old.Secret))
+	s.save(Now)
+	if old.Enabled && !set.Enabled {
+		s.disable("clients.conf", "enabled = no")
+	}
+	if st.Enabled && set.Timeout != old.Timeout {
+		s.moveDeadline(set.Timeout-old.Timeout, "clients.conf")
+	}
+	if st.Enabled && set.Interval != old.Interval {
+		s.firstCheck(spread)
+	}
+	return s.c, s.effects
+}

@@ -1,0 +1,350 @@
+package client
+
+import (
+	"log/slog"
+	"strconv"
+	"time"
+
+	"mandos/internal/journal"
+)
+
+// Step applies ev to c at now, and returns the client after it and what is
+// to be done. It has no other effect. A caller who can't carry out Save{Now}
+// keeps the old client, unless the new one is only stricter.
+func Step(c Client, now Instant, ev Event) (Client, []Effect) {
+	s := step{c: c, now: now}
+	ev.apply(&s)
+	return s.c, s.effects
+}
+
+// A step is one Step on its way.
+type step struct {
+	c       Client
+	now     Instant
+	effects []Effect
+}
+
+func (s *step) do(e ...Effect) { s.effects = append(s.effects, e...) }
+func (s *step) changed(ps ...Property) {
+	s.each(ps, func(p Property) Notice { return PropertyChanged{p} })
+}
+func (s *step) notify(n Notice)                  { s.do(Notify{n}) }
+func (s *step) save(when Urgency)                { s.do(Save{when}) }
+func (s *step) in(d time.Duration) time.Duration { return after(s.now.Elapsed, d) }
+
+func (s *step) each(ps []Property, f func(Property) Notice) {
+	for _, p := range ps {
+		s.do(Notify{f(p)})
+	}
+}
+
+func (s *step) log(e journal.Event, attrs ...slog.Attr) {
+	s.do(Log{e, attrs})
+}
+
+// interval is the time between starts of the checker. However it is
+// configured, it never keeps the server busy with one client.
+func (s *step) interval() time.Duration { return max(s.c.Settings.Interval, time.Second) }
+
+// expires sets the deadline to now + d, and the warning to when a quarter
+// of d is left. It returns whether the deadline moved nearer.
+func (s *step) expires(d time.Duration) (nearer bool) {
+	old := s.c.Status.Deadline
+	s.c.Status.Deadline = s.in(d)
+	s.c.Status.WarnAt = s.in(d - d/4)
+	return s.c.Status.Deadline < old
+}
+
+// disable takes the client's eligibility away.
+func (s *step) disable(by, why string) {
+	st := &s.c.Status
+	if !st.Enabled {
+		return
+	}
+	st.Enabled = false
+	st.Change = Change{s.now.Wall, by, why}
+	st.Deadline, st.WarnAt, st.NextCheck = 0, never, never
+	st.CannotCheck = ""
+	s.save(Now)
+	s.log(journal.ClientDisabled, journal.Reason(st.Describe()))
+	s.changed(PropExpires)
+	s.stopChecker()
+	s.changed(PropEnabled)
+}
+
+func (s *step) stopChecker() {
+	st := &s.c.Status
+	was := st.Check
+	if was == Idle {
+		return
+	}
+	st.Check = Idle
+	s.do(StopChecker{})
+	if was == Running {
+		s.changed(PropCheckerRunning)
+	}
+}
+
+func (s *step) startChecker() {
+	if s.c.Status.Check == Idle {
+		s.c.Status.Check = Queued
+		s.do(RunChecker{})
+	}
+}
+
+func (Tick) apply(s *step) {
+	st := &s.c.Status
+	if st.Decision != Undecided && s.now.Elapsed >= st.DecisionUntil {
+		st.Decision, st.DecisionUntil = Undecided, 0
+	}
+	if !st.Enabled {
+		return
+	}
+	if s.now.Elapsed >= st.Deadline {
+		s.disable("", st.lastCheck())
+		return
+	}
+	if s.now.Elapsed >= st.WarnAt {
+		st.WarnAt = never
+		s.log(journal.ClientExpiresSoon, journal.Reason(st.lastCheck()), s.expiry())
+	}
+	if s.now.Elapsed >= st.NextCheck {
+		// From the instant when it was due, so that being late doesn't add
+		// up; but whole intervals that were missed are not made up for.
+		st.NextCheck = after(st.NextCheck, s.interval())
+		if st.NextCheck <= s.now.Elapsed {
+			st.NextCheck = s.in(s.interval())
+		}
+		s.startChecker()
+	}
+}
+
+// expiry is the attribute that tells when the client will be disabled.
+func (s *step) expiry() slog.Attr {
+	return journal.Expires(s.now.Wall.Add(s.c.Status.Deadline - s.now.Elapsed))
+}
+
+func (ev CheckerStarted) apply(s *step) {
+	if s.c.Status.Check != Queued {
+		return
+	}
+	s.c.Status.Check = Running
+	s.changed(PropCheckerRunning)
+	s.notify(CheckerStartedNotice{ev.Command})
+}
+
+func (ev CheckerDone) apply(s *step) {
+	st := &s.c.Status
+	if st.Check == Idle {
+		return // it was stopped: that says nothing of the client
+	}
+	st.Check = Idle
+	st.CannotCheck = ""
+	s.changed(PropCheckerRunning)
+
+	status := ev.Result.Status()
+	wasFailing := st.LastCheckerStatus != 0 && st.LastCheckerStatus != NeverChecked
+	if status != st.LastCheckerStatus {
+		s.changed(PropLastCheckerStatus)
+	}
+	st.LastCheckerStatus, st.LastCheckerSignal = status, ev.Result.Signal
+
+	if ev.Result.OK() {
+		st.Grace = false
+		s.checkedOK(s.c.Settings.Timeout)
+	} else {
+		urgency := Lazily
+		if !wasFailing {
+			// Whether the last check succeeded decides what happens to a
+			// client that expires while the server is down.
+			urgency = Soon
+			if st.Enabled {
+				s.log(journal.CheckFailed, journal.Reason(st.lastCheck()), s.expiry())
+			}
+		}
+		s.save(urgency)
+	}
+	s.notify(CheckerCompleted{ev.Command, ev.Result})
+}
+
+// checkedOK notes that the client is well, and that it may live for d.
+func (s *step) checkedOK(d time.Duration) {
+	st := &s.c.Status
+	st.LastCheckedOK = s.now.Wall
+	s.changed(PropLastCheckedOK)
+	urgency := Lazily
+	if st.Enabled {
+		if s.expires(d) {
+			urgency = Soon
+		}
+		s.changed(PropExpires)
+	}
+	s.save(urgency)
+}
+
+func (ev CheckerNotRun) apply(s *step) {
+	st := &s.c.Status
+	was := st.Check
+	if was == Idle {
+		return
+	}
+	st.Check = Idle
+	st.CannotCheck = ev.Why
+	if st.Enabled {
+		retry := min(max(s.interval()/8, time.Second), 15*time.Second)
+		st.NextCheck = min(st.NextCheck, s.in(retry))
+	}
+	if was == Running {
+		s.changed(PropCheckerRunning)
+	}
+}
+
+// HandedOut counts as a successful check (reference.md, section 14), but not
+// as the one that earns Grace.
+func (HandedOut) apply(s *step) {
+	s.checkedOK(s.c.Settings.ExtendedTimeout)
+	s.notify(GotSecret{})
+}
+
+func (Connect) apply(s *step) {
+	st := &s.c.Status
+	st.Pending++
+	if st.Pending == 1 {
+		s.changed(PropApprovalPending)
+	}
+	st.LastApprovalRequest = s.now.Wall
+	s.changed(PropLastApprovalRequest)
+	s.save(Lazily)
+	s.log(journal.ApprovalNeeded)
+	s.notify(NeedApproval{s.c.Settings.ApprovalDelay, s.c.Settings.ApprovedByDefault})
+}
+
+func (Disconnect) apply(s *step) {
+	st := &s.c.Status
+	st.Pending--
+	if st.Pending == 0 {
+		s.changed(PropApprovalPending)
+	}
+}
+
+// Enable gives the first checker a full interval, and the client two
+// (reference.md, section 6).
+func (ev Enable) apply(s *step) {
+	st := &s.c.Status
+	if st.Enabled {
+		return
+	}
+	st.Enabled = true
+	st.Grace = false
+	st.LastEnabled = s.now.Wall
+	st.Change = Change{At: s.now.Wall, By: ev.By}
+	st.NextCheck = s.in(s.interval())
+	s.expires(2 * s.interval())
+	s.save(Now)
+	s.log(journal.ClientEnabled, journal.Reason(st.Describe()), s.expiry())
+	s.changed(PropEnabled, PropLastEnabled, PropExpires)
+}
+
+func (ev Disable) apply(s *step) { s.disable(ev.By, ev.Why) }
+
+func (ev Approve) apply(s *step) { s.decide(Approved, ev.By, journal.ClientApproved) }
+func (ev Deny) apply(s *step)    { s.decide(Disapproved, ev.By, journal.ClientDenied) }
+
+func (s *step) decide(d Decision, by string, e journal.Event) {
+	s.c.Status.Decision = d
+	s.c.Status.DecisionUntil = s.in(s.c.Settings.ApprovalDuration)
+	s.save(Now)
+	s.log(e, journal.Actor(by))
+}
+
+func (ev CheckedOK) apply(s *step) {
+	s.checkedOK(s.c.Settings.Timeout)
+	s.save(Now) // an operator was told so
+	s.log(journal.ClientVouched, journal.Actor(ev.By))
+}
+
+func (StartChecker) apply(s *step) { s.startChecker() }
+func (StopChecks) apply(s *step)   { s.stopChecker() }
+
+func (ev SetDuration) apply(s *step) {
+	set, st := &s.c.Settings, &s.c.Status
+	var field *time.Duration
+	switch ev.Property {
+	case PropTimeout:
+		field = &set.Timeout
+	case PropExtendedTimeout:
+		field = &set.ExtendedTimeout
+	case PropInterval:
+		field = &set.Interval
+	case PropApprovalDelay:
+		field = &set.ApprovalDelay
+	case PropApprovalDuration:
+		field = &set.ApprovalDuration
+	default:
+		return
+	}
+	old := *field
+	if old == ev.Value {
+		return
+	}
+	*field = ev.Value
+	s.set(ev.By, ev.Property, old.String(), ev.Value.String())
+	if !st.Enabled {
+		return
+	}
+	switch ev.Property {
+	case PropTimeout:
+		s.moveDeadline(ev.Value-old, ev.By)
+	case PropInterval:
+		st.NextCheck = s.in(s.interval())
+		s.startChecker()
+	}
+}
+
+// moveDeadline makes the client live longer or shorter by d; if its time is
+// up by that, it is disabled at once.
+func (s *step) moveDeadline(d time.Duration, by string) {
+	st := &s.c.Status
+	st.Deadline = after(st.Deadline, d)
+	if st.Deadline <= s.now.Elapsed {
+		s.disable(by, "the timeout was shortened; "+st.lastCheck())
+		return
+	}
+	st.WarnAt = st.Deadline - s.c.Settings.Timeout/4
+	s.changed(PropExpires)
+}
+
+func (ev SetText) apply(s *step) {
+	var field *string
+	switch ev.Property {
+	case PropHost:
+		field = &s.c.Settings.Host
+	case PropChecker:
+		field = &s.c.Settings.Checker
+	default:
+		return
+	}
+	if old := *field; old != ev.Value {
+		*field = ev.Value
+		s.set(ev.By, ev.Property, old, ev.Value)
+	}
+}
+
+func (ev SetApprovedByDefault) apply(s *step) {
+	if old := s.c.Settings.ApprovedByDefault; old != ev.Value {
+		s.c.Settings.ApprovedByDefault = ev.Value
+		s.set(ev.By, PropApprovedByDefault, strconv.FormatBool(old), strconv.FormatBool(ev.Value))
+	}
+}
+
+func (ev SetSecret) apply(s *step) {
+	s.c.Settings.Secret = ev.Value
+	s.set(ev.By, PropSecret, "", "")
+}
+
+// set saves, logs and tells of a changed setting.
+func (s *step) set(by string, p Property, from, to string) {
+	s.save(Now)
+	s.log(journal.ClientChanged, journal.Actor(by), journal.Setting(string(p)), journal.From(from), journal.To(to))
+	s.changed(p)
+}

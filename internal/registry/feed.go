@@ -1,0 +1,83 @@
+package registry
+
+import (
+	"sync"
+
+	"mandos/internal/client"
+)
+
+// A NoticeKind says what a Notice is about.
+type NoticeKind uint8
+
+// The kinds of Notice.
+const (
+	ClientAdded    NoticeKind = iota + 1 // Client is new
+	ClientRemoved                        // Client as it last was
+	ClientChanged                        // Changes, in order; Client as it is after them
+	ClientNotFound                       // Caller has a key that no client has
+	Lost                                 // some notices were dropped: read everything again (List)
+)
+
+// A Notice is one entry of the change feed.
+type Notice struct {
+	Kind    NoticeKind
+	Client  View
+	Changes []client.Notice
+	Caller  Caller
+}
+
+// A Feed is a subscription to the registry's changes. It never holds the
+// registry up: a reader who is too slow misses notices and is told so by one
+// of kind Lost.
+type Feed struct {
+	C <-chan Notice
+
+	c    chan Notice
+	lost bool // guarded by the registry's mu
+	stop func()
+	once sync.Once
+}
+
+// Close ends the subscription. C is closed, too.
+func (f *Feed) Close() { f.once.Do(f.stop) }
+
+// Subscribe returns a Feed that holds up to size unread notices, size >= 1,
+// and the state of all clients at the moment from which on it tells of
+// changes.
+func (r *Registry) Subscribe(size int) (*Feed, []View) {
+	f := &Feed{c: make(chan Notice, max(size, 1))}
+	f.C = f.c
+	f.stop = func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.feeds, f)
+		close(f.c)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.feeds[f] = struct{}{}
+	return f, r.list(r.clock.Now())
+}
+
+// publish gives n to all feeds.
+func (r *Registry) publish(n Notice) {
+	for f := range r.feeds {
+		f.publish(n)
+	}
+}
+
+func (f *Feed) publish(n Notice) {
+	if f.lost {
+		select {
+		case f.c <- Notice{Kind: Lost}:
+			f.lost = false
+		default:
+			return
+		}
+	}
+	select {
+	case f.c <- n:
+	default:
+		f.lost = true
+	}
+}

@@ -1,0 +1,258 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/keyid"
+	"mandos/internal/secret"
+)
+
+// A fakeClock is a wall clock that can be set, on top of the time of a
+// synctest bubble, which nobody can set.
+type fakeClock struct {
+	mu    sync.Mutex
+	start time.Time
+	wall  time.Duration // the wall clock is ahead by this
+}
+
+func newClock() *fakeClock { return &fakeClock{start: time.Now()} }
+
+func (c *fakeClock) Now() client.Instant {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now().Round(0).UTC()
+	return client.Instant{Wall: now.Add(c.wall), Elapsed: time.Since(c.start)}
+}
+
+// set moves the wall clock, and nothing else.
+func (c *fakeClock) set(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wall += by
+}
+
+// A fakeChecker finds clients up, down or not at all.
+type fakeChecker struct {
+	mu     sync.Mutex
+	down   map[string]bool
+	broken error
+	took   time.Duration
+	runs   map[string]int
+}
+
+func (f *fakeChecker) Validate(template string) error {
+	if strings.Contains(template, "%(bad)s") {
+		return errors.New("%(bad)s is not known")
+	}
+	return nil
+}
+
+func (f *fakeChecker) Expand(template string, values map[string]string) (string, error) {
+	return strings.ReplaceAll(template, "%(name)s", values["name"]), nil
+}
+
+func (f *fakeChecker) Run(ctx context.Context, name, command string, limit time.Duration) (client.CheckResult, error) {
+	f.mu.Lock()
+	took, broken, down := f.took, f.broken, f.down[name]
+	if f.runs == nil {
+		f.runs = map[string]int{}
+	}
+	f.runs[name]++
+	f.mu.Unlock()
+	select {
+	case <-time.After(took):
+	case <-ctx.Done():
+		return client.CheckResult{}, context.Cause(ctx)
+	}
+	if broken != nil {
+		return client.CheckResult{}, broken
+	}
+	if down {
+		return client.CheckResult{ExitStatus: 1}, nil
+	}
+	return client.CheckResult{}, nil
+}
+
+func (f *fakeChecker) setDown(down bool, names ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down == nil {
+		f.down = map[string]bool{}
+	}
+	for _, name := range names {
+		f.down[name] = down
+	}
+}
+
+// A world is a registry under test with all around it. It lives through
+// restarts.
+type world struct {
+	t        *testing.T
+	clock    *fakeClock
+	store    Store
+	checker  *fakeChecker
+	settings []client.Settings
+	mod      func(*Options)
+	log      bytes.Buffer
+	logMu    sync.Mutex
+
+	*Registry
+	stop func()
+}
+
+func (w *world) Write(p []byte) (int, error) {
+	w.logMu.Lock()
+	defer w.logMu.Unlock()
+	return w.log.Write(p)
+}
+
+func (w *world) logged() string {
+	w.logMu.Lock()
+	defer w.logMu.Unlock()
+	return w.log.String()
+}
+
+func newWorld(t *testing.T, settings ...client.Settings) *world {
+	return &world{t: t, clock: newClock(), store: &MemoryStore{}, checker: &fakeChecker{}, settings: settings, stop: func() {}}
+}
+
+// start starts the server.
+func (w *world) start() {
+	w.t.Helper()
+	o := Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: w.clock,
+		Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	if w.mod != nil {
+		w.mod(&o)
+	}
+	r, err := New(w.t.Context(), o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Registry = r
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	w.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("stopping: %v", err)
+		}
+		w.stop = func() {}
+	}
+}
+
+func (w *world) restart() { w.stop(); w.start() }
+
+// keyOf makes a key ID of a letter.
+func keyOf(c byte) keyid.KeyID {
+	var k keyid.KeyID
+	k[0] = c
+	return k
+}
+
+// setting returns a client with the defaults of clients.conf, whose key is
+// made of the first letter of its name.
+func setting(name string) client.Settings {
+	return client.Settings{
+		Name: name, KeyID: keyOf(name[0]), Secret: secret.New([]byte("secret of " + name)),
+		Host: name, Checker: "fping -q -- %(name)s",
+		Timeout: 5 * time.Minute, ExtendedTimeout: 15 * time.Minute, Interval: 2 * time.Minute,
+		ApprovalDuration: time.Second, ApprovedByDefault: true, Enabled: true,
+	}
+}
+
+var testAddr = netip.MustParseAddrPort("[fe80::1%br0]:4711")
+
+// fetch goes the way of a connection, and returns the secret or the reason.
+func (w *world) fetch(key byte) string {
+	w.t.Helper()
+	caller := Caller{testAddr, keyid.Identity{KeyID: keyOf(key)}}
+	fail := func(err error) string {
+		if refusal, ok := errors.AsType[*client.Refusal](err); ok {
+			return string(refusal.Reason)
+		}
+		return err.Error()
+	}
+	name, err := w.Lookup(caller)
+	if err != nil {
+		return fail(err)
+	}
+	if err := w.Approve(w.t.Context(), name, caller); err != nil {
+		return fail(err)
+	}
+	h, err := w.Release(name, caller)
+	if err != nil {
+		return fail(err)
+	}
+	defer h.Done(nil)
+	return string(h.Secret.Reveal())
+}
+
+func (w *world) wantFetch(key byte, want string) {
+	w.t.Helper()
+	if got := w.fetch(key); got != want {
+		w.t.Errorf("client %c got %q, want %q", key, got, want)
+	}
+}
+
+// bubble runs f in a synctest bubble, and stops the server after it.
+func bubble(t *testing.T, f func(t *testing.T, w *world), settings ...client.Settings) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings...)
+		defer func() { w.stop() }()
+		f(t, w)
+	})
+}
+
+func sleep(d time.Duration) { time.Sleep(d); synctest.Wait() }
+
+func TestHandOut(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		w.wantFetch('a', "secret of a")
+		w.wantFetch('x', "Unknown")
+		if err := w.Do("a", client.Disable{By: "a test"}); err != nil {
+			t.Fatal(err)
+		}
+		w.wantFetch('a', "Disabled")
+		w.restart()
+		w.wantFetch('a', "Disabled")
+		if err := w.Do("a", client.Enable{By: "a test"}); err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
+		w.wantFetch('a', "secret of a")
+		if strings.Contains(w.logged(), "secret of") {
+			t.Error("the log holds a secret")
+		}
+	}, setting("a"))
+}
+
+func TestExpiry(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		sleep(time.Hour)
+		w.wantFetch('a', "secret of a")
+		sleep(time.Hour)
+		w.checker.setDown(true, "a")
+		sleep(7 * time.Minute)
+		w.wantFetch('a', "Disabled")
+		w.checker.setDown(false, "a")
+		sleep(time.Hour)
+		w.wantFetch('a', "Disabled")
+		v, _ := w.Get("a")
+		if want := "no successful check since"; !strings.Contains(v.Describe(), want) {
+			t.Errorf("%q lacks %q", v.Describe(), want)
+		}
+	}, setting("a"))
+}

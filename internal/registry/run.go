@@ -1,0 +1,219 @@
+package registry
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/journal"
+)
+
+const (
+	// maxSleep is how long the loop sleeps at most: after a suspend, in
+	// which Go's timers stand still, it is at most this late.
+	maxSleep = 10 * time.Second
+	// saveLag is how long liveness may wait to be saved.
+	saveLag = 500 * time.Millisecond
+	// saveRetry is how long a commit that failed is left alone.
+	saveRetry = 5 * time.Second
+	// heartbeat is how often the last instant seen is saved at least.
+	heartbeat = 30 * time.Second
+	// warnEvery is how often a condition that lasts is logged again.
+	warnEvery = time.Minute
+	// atOnce is how many timers are served in one turn.
+	atOnce = 1000
+	// clockStep is the least that counts as setting the clock.
+	clockStep = time.Second
+)
+
+// Run keeps time until ctx ends: it expires clients, starts checkers and
+// saves what has to be saved. Then it stops the checkers and saves the rest;
+// it returns what kept it from that.
+func (r *Registry) Run(ctx context.Context) error {
+	var flusher sync.WaitGroup
+	flusher.Go(func() { r.flushLoop(ctx) })
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		var pinged chan struct{}
+		select {
+		case <-ctx.Done():
+			continue
+		case <-timer.C:
+		case <-r.wake:
+		case pinged = <-r.ping:
+		}
+		timer.Reset(r.tick())
+		if pinged != nil {
+			close(pinged)
+		}
+	}
+	r.turn(func(*turn) { r.stopped = true })
+	r.stop()
+	r.checks.Wait()
+	flusher.Wait()
+	return r.flush(true)
+}
+
+// tick serves the timers that are due, and returns how long to sleep.
+func (r *Registry) tick() (sleep time.Duration) {
+	r.decide(func(t *turn) {
+		r.watchClock(t)
+		r.remindCannotCheck(t)
+		var due []*entry
+		for e := r.timers.first(); e != nil && e.due <= t.now.Elapsed && len(due) < atOnce; e = r.timers.first() {
+			r.timers.stop(e)
+			due = append(due, e)
+		}
+		r.tickAll(t, due)
+		sleep = maxSleep
+		if e := r.timers.first(); e != nil {
+			sleep = min(max(e.due-t.now.Elapsed, 0), maxSleep)
+		}
+	})
+	return sleep
+}
+
+// tickAll lets time have passed for entries. Those that expire are disabled,
+// in one commit; they stay disabled even if that fails.
+func (r *Registry) tickAll(t *turn, entries []*entry) {
+	type ticked struct {
+		next    client.Client
+		effects []client.Effect
+		urgent  bool
+	}
+	all := make([]ticked, len(entries))
+	var b Batch
+	for i, e := range entries {
+		next, effects := client.Step(e.c, t.now, client.Tick{})
+		urgency, any := mostUrgent(effects)
+		all[i] = ticked{next, effects, any && urgency == client.Now}
+		if all[i].urgent {
+			b.Put = append(b.Put, e.record(&next, t.now))
+		}
+	}
+	saved := len(b.Put) == 0 || r.commit(t, b) == nil
+	for i, e := range entries {
+		if saved && all[i].urgent {
+			delete(r.unsaved, e)
+		}
+		r.install(t, e, all[i].next, all[i].effects, saved && all[i].urgent)
+	}
+}
+
+// watchClock notices when the clock was set. Everything on disk is in terms
+// of the old one, so it is written anew.
+func (r *Registry) watchClock(t *turn) {
+	was := r.offset
+	if d := offset(t.now) - was; d.Abs() < clockStep {
+		return
+	}
+	r.offset = offset(t.now)
+	t.log(journal.ClockStepped, journal.From(was.String()), journal.To(r.offset.String()))
+	for _, e := range r.byName {
+		if e.c.Status.Enabled {
+			r.save(e, client.Soon)
+		}
+	}
+}
+
+// commit writes b. Both locks are held. Without a store it does nothing.
+func (r *Registry) commit(t *turn, b Batch) error {
+	if r.store == nil {
+		return nil
+	}
+	b.Seen = t.now.Wall
+	err := r.store.Commit(b)
+	r.committed(t, err)
+	return err
+}
+
+// committed notes how a commit ended.
+func (r *Registry) committed(t *turn, err error) {
+	switch {
+	case err == nil && r.saveError != nil:
+		t.log(journal.StateSavedAgain)
+	case err != nil && (r.saveError == nil || t.now.Elapsed-r.saveWarned >= warnEvery):
+		r.saveWarned = t.now.Elapsed
+		t.log(journal.StateNotSaved, journal.Err(err), journal.Count(len(r.unsaved)))
+	}
+	r.saveError = err
+}
+
+// save has e written by flush.
+func (r *Registry) save(e *entry, when client.Urgency) {
+	if r.store == nil || e.gone {
+		return
+	}
+	r.unsaved[e] = struct{}{}
+	poke(r.dirtied)
+	if when >= client.Soon {
+		poke(r.hurry)
+	}
+}
+
+// flushLoop saves liveness.
+func (r *Registry) flushLoop(ctx context.Context) {
+	if r.store == nil {
+		return
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	wait := func(d time.Duration, hurry <-chan struct{}) {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-hurry:
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.dirtied:
+			wait(saveLag, r.hurry)
+		case <-r.hurry:
+		case <-beat.C:
+		}
+		if r.flush(true) != nil {
+			wait(saveRetry, nil)
+			poke(r.dirtied)
+		}
+	}
+}
+
+// flush writes the clients that have unsaved changes. With beat it writes
+// the last instant seen even if there is nothing else.
+func (r *Registry) flush(beat bool) error {
+	if r.store == nil {
+		return nil
+	}
+	r.disk.Lock()
+	defer r.disk.Unlock()
+	var b Batch
+	var entries []*entry
+	r.turn(func(t *turn) {
+		b.Seen = t.now.Wall
+		for e := range r.unsaved {
+			entries = append(entries, e)
+			b.Put = append(b.Put, e.record(&e.c, t.now))
+		}
+		clear(r.unsaved)
+	})
+	if len(entries) == 0 && !beat {
+		return nil
+	}
+	err := r.store.Commit(b)
+	r.turn(func(t *turn) {
+		if err != nil {
+			for _, e := range entries {
+				r.unsaved[e] = struct{}{}
+			}
+		}
+		r.committed(t, err)
+	})
+	return err
+}

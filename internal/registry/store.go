@@ -1,0 +1,152 @@
+package registry
+
+import (
+	"sync"
+	"time"
+
+	"mandos/internal/client"
+)
+
+// A Store keeps the state of clients. The registry calls it from one
+// goroutine at a time.
+type Store interface {
+	// Load returns all that is stored, or an error if any of it can't be
+	// trusted.
+	Load() (State, error)
+	// Commit changes what is stored, all of it or nothing, and returns nil
+	// only when it will survive a power cut.
+	Commit(Batch) error
+}
+
+// A State is everything that is stored.
+type State struct {
+	Seen    time.Time // the last instant at which the server is known to have run
+	Records []Record
+	Graves  []Grave
+}
+
+// A Record is what is stored of one client.
+type Record struct {
+	Name       string
+	Configured Configured
+	// Current are the settings in force. Secret is set only if it was
+	// changed at run time: the one of clients.conf isn't stored.
+	Current   client.Settings
+	OwnSecret bool
+	Saved     client.Saved
+}
+
+// Configured is what clients.conf last said of a client, to be compared with
+// what it says the next time.
+type Configured struct {
+	Settings     client.Settings // without the secret
+	SecretDigest string          // salted, see digest
+}
+
+// A Grave keeps the status of a name or key that no client holds any more:
+// whatever comes back under it gets that status, because only an operator
+// enables.
+type Grave struct {
+	Identity Identity
+	Saved    client.Saved
+	// Removed: an operator removed the client of this name; it stays away
+	// for as long as clients.conf has it.
+	Removed bool
+}
+
+// An Identity is one of the things by which a client is known again.
+type Identity struct {
+	Kind  Kind
+	Value string
+}
+
+// A Kind says what an Identity is. Its text is part of the format of the
+// state file.
+type Kind string
+
+// The kinds.
+const (
+	ByName        Kind = "name"
+	ByKeyID       Kind = "key_id"
+	ByFingerprint Kind = "fingerprint"
+)
+
+// A Batch is a change of what is stored.
+type Batch struct {
+	Seen   time.Time
+	Put    []Record   // replaces the record of that name
+	Delete []string   // names
+	Bury   []Grave    // replaces the grave of that identity
+	Unbury []Identity // deletes the grave, if there is one
+}
+
+// MemoryStore is a Store that forgets everything when the process ends, for
+// tests.
+type MemoryStore struct {
+	mu      sync.Mutex
+	seen    time.Time
+	records map[string]Record
+	graves  map[Identity]Grave
+	err     error
+	commits int
+}
+
+var _ Store = (*MemoryStore)(nil)
+
+// Load implements [Store].
+func (m *MemoryStore) Load() (State, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return State{}, m.err
+	}
+	s := State{Seen: m.seen}
+	for _, r := range m.records {
+		s.Records = append(s.Records, r)
+	}
+	for _, g := range m.graves {
+		s.Graves = append(s.Graves, g)
+	}
+	return s, nil
+}
+
+// Commit implements [Store].
+func (m *MemoryStore) Commit(b Batch) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	if m.records == nil {
+		m.records, m.graves = map[string]Record{}, map[Identity]Grave{}
+	}
+	m.commits++
+	m.seen = b.Seen
+	for _, name := range b.Delete {
+		delete(m.records, name)
+	}
+	for _, r := range b.Put {
+		m.records[r.Name] = r
+	}
+	for _, id := range b.Unbury {
+		delete(m.graves, id)
+	}
+	for _, g := range b.Bury {
+		m.graves[g.Identity] = g
+	}
+	return nil
+}
+
+// Fail makes Load and Commit return err from now on; nil ends that.
+func (m *MemoryStore) Fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
+}
+
+// Commits returns how many commits succeeded.
+func (m *MemoryStore) Commits() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.commits
+}
