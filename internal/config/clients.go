@@ -62,8 +62,8 @@ type Client struct {
 // Clients are in the order of the files.
 type Clients []Client
 
-// Options change how clients are loaded.
-type Options struct {
+// LoadOptions change how a configuration is loaded.
+type LoadOptions struct {
 	// Suspect asks for warnings about what is valid but probably a mistake
 	// (--check-config). It takes longer, as it looks into the secrets.
 	Suspect bool
@@ -75,7 +75,7 @@ type Options struct {
 //
 // The Clients are valid if the Findings have no errors, else nil. A missing
 // clients.conf is a warning: there are no clients then.
-func LoadClients(dir string, opts Options) (Clients, Findings) {
+func LoadClients(dir string, opts LoadOptions) (Clients, Findings) {
 	l := newLoader(opts)
 	found := l.readFiles(dir, "clients.conf", othersAny)
 	clients, findings := l.load()
@@ -91,7 +91,7 @@ func LoadClients(dir string, opts Options) (Clients, Findings) {
 
 type loader struct {
 	*ini
-	opts    Options
+	opts    LoadOptions
 	clients Clients
 
 	keyIDs       map[keyid.KeyID]firstUse
@@ -108,7 +108,7 @@ type firstUse struct {
 	fingerprint keyid.Fingerprint // the client's; only in recipients
 }
 
-func newLoader(opts Options) *loader {
+func newLoader(opts LoadOptions) *loader {
 	l := &loader{
 		ini: newINI(), opts: opts,
 		keyIDs: map[keyid.KeyID]firstUse{}, fingerprints: map[keyid.Fingerprint]firstUse{}, recipients: map[uint64]firstUse{},
@@ -139,7 +139,7 @@ func (l *loader) load() (Clients, Findings) {
 		l.suspectKeys(nil)
 		l.suspectRecipients()
 	}
-	l.found.sort()
+	l.found.sort(l.files)
 	if l.found.list.Err() != nil {
 		return nil, l.found.list
 	}

@@ -61,7 +61,7 @@ enabled = no
 generation = any
 allow_expired_key = yes
 `})
-	clients, found := LoadClients(dir, Options{})
+	clients, found := LoadClients(dir, LoadOptions{})
 	if len(found) != 0 {
 		t.Fatalf("findings:\n%v", found)
 	}

@@ -50,6 +50,7 @@ func (f *ini) readFiles(dir, name string, refuse fs.FileMode) (found bool) {
 // readFile adds one file and reports whether it exists.
 func (f *ini) readFile(path string, refuse fs.FileMode) bool {
 	text, err := readText(path, maxFile, refuse)
+	f.files = append(f.files, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false
 	}

@@ -137,14 +137,11 @@ func (fs *findings) add(f Finding) {
 	fs.list = append(fs.list, f)
 }
 
-// sort puts the findings of each file in the order of its lines; the files
-// stay in the order in which they were read.
-func (fs *findings) sort() {
+// sort puts the findings in the order of files and lines.
+func (fs *findings) sort(files []string) {
 	order := map[string]int{}
-	for _, f := range fs.list {
-		if _, ok := order[f.File]; !ok {
-			order[f.File] = len(order)
-		}
+	for i, f := range files {
+		order[f] = i + 1 // what is in no file comes first
 	}
 	slices.SortStableFunc(fs.list, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(order[a.File], order[b.File]), cmp.Compare(a.Line, b.Line))

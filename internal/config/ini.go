@@ -78,6 +78,7 @@ type ini struct {
 	defaults map[string]*entry // of all [DEFAULT] sections; a later file's win
 	sections []*section        // the others
 	byName   map[string]*section
+	files    []string // in the order of reading
 	found    findings
 }
 

@@ -1,0 +1,234 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"mandos/internal/cmdline"
+)
+
+// commandLine stands for a file where a finding is about an option.
+const commandLine = "command line"
+
+// An Action is what the command line asks for.
+type Action int
+
+// The actions.
+const (
+	Run Action = iota
+	ShowHelp
+	ShowVersion
+	SelfTest
+	CheckConfig
+)
+
+// A CommandLine is one that was read and makes sense by itself.
+type CommandLine struct {
+	Action Action
+
+	given []given
+}
+
+type given struct {
+	option *Option
+	value  string
+}
+
+// A UsageError is a command line that makes no sense: exit status 2.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// ParseArgs reads the arguments that follow the command's name. The error is
+// a *UsageError.
+func ParseArgs(args []string) (*CommandLine, error) {
+	cl := &CommandLine{}
+	if err := cmdline.Parse(table(cl), args); err != nil {
+		return nil, &UsageError{err}
+	}
+	return cl, nil
+}
+
+// Flags are the command line's options, for documentation and completion.
+func Flags() *pflag.FlagSet { return table(new(CommandLine)) }
+
+// table makes Options into flags that write to cl.
+func table(cl *CommandLine) *pflag.FlagSet {
+	fs := cmdline.New("mandos")
+	for i := range Options {
+		o := &Options[i]
+		fs.VarP(&flag{option: o, cl: cl}, o.Long, o.Short, o.Help)
+		if o.Arg == "" {
+			fs.Lookup(o.Long).NoOptDefVal = noValue
+		}
+	}
+	return fs
+}
+
+// noValue is what the library passes for a flag without a value.
+const noValue = "true"
+
+// A flag is one Option on the command line.
+type flag struct {
+	option *Option
+	cl     *CommandLine
+}
+
+func (f *flag) Set(v string) error {
+	if f.option.Arg == "" {
+		if v != noValue {
+			return fmt.Errorf("it takes no value")
+		}
+		if v = f.option.flag; v == "" {
+			if f.cl.Action == Run {
+				f.cl.Action = f.option.action
+			}
+			return nil
+		}
+	}
+	if err := f.option.set(new(Server), v); err != nil {
+		return err
+	}
+	f.cl.given = append(f.cl.given, given{f.option, v})
+	return nil
+}
+
+func (f *flag) String() string {
+	if f.option == nil || f.option.Arg == "" {
+		return ""
+	}
+	return f.option.Default
+}
+
+// Type names the value in the help.
+func (f *flag) Type() string {
+	if f.option.Arg == "" {
+		return "bool"
+	}
+	return f.option.Arg
+}
+
+// WriteHelp writes the answer to --help.
+func WriteHelp(w io.Writer) error {
+	return cmdline.PrintHelp(w, Flags(), []string{"[OPTION]…"},
+		`Gives clients that are known, alive and approved the passwords that they
+need to boot. Settings of the command line win over those of mandos.conf.`)
+}
+
+// LoadServer reads CONFIGDIR/mandos.conf, if it is there, and then
+// CONFIGDIR/mandos.conf.d/*.conf in lexical order, and applies cl on top. Only
+// [DEFAULT] sections count. The Server is valid if the Findings have no
+// errors, else nil.
+func LoadServer(cl *CommandLine, opts LoadOptions) (*Server, Findings) {
+	s := &Server{Socket: -1, where: map[string]place{}}
+	f := newINI()
+	for _, o := range Options {
+		if o.Key != "" {
+			f.builtIn(o.Key, o.Default)
+		}
+		if o.set != nil {
+			_ = o.set(s, o.Default) // valid: TestDefaults
+		}
+	}
+	for _, g := range cl.given {
+		if g.option.Key == "" {
+			_ = g.option.set(s, g.value) // --configdir; it was valid in ParseArgs
+		}
+	}
+
+	f.readFiles(s.ConfigDir, "mandos.conf", othersWrite)
+	for i := range Options {
+		if o := &Options[i]; o.Key != "" {
+			f.apply(s, o)
+		}
+	}
+	for _, g := range cl.given {
+		_ = g.option.set(s, g.value)
+		if g.option.Key != "" {
+			s.where[g.option.Key] = place{file: commandLine}
+		}
+	}
+	f.checkAddress(s)
+	if opts.Suspect {
+		f.suspectServer()
+	}
+	f.found.sort(f.files)
+	if f.found.list.Err() != nil {
+		return nil, f.found.list
+	}
+	return s, f.found.list
+}
+
+// apply sets what the files say of o. Only booleans and numbers are
+// interpolated: a % in the priority string needs no doubling.
+func (f *ini) apply(s *Server, o *Option) {
+	e, ok := f.lookup(nil, o.Key)
+	if !ok || e.line == 0 {
+		return // the default is set already
+	}
+	v := e.value
+	if o.flag != "" || o.Key == "port" || o.Key == "socket" {
+		var err error
+		if v, err = f.value(nil, e); err != nil {
+			f.errorAt(e.place, defaultSection, o.Key, err.Error(), "write %% for a literal %")
+			return
+		}
+	}
+	if err := o.set(s, v); err != nil {
+		what, remedy := err.Error(), ""
+		if i := strings.LastIndex(what, ": "); i > 0 {
+			what, remedy = what[:i], what[i+2:]
+		}
+		f.errorAt(e.place, defaultSection, o.Key, what, remedy)
+		return
+	}
+	s.where[o.Key] = e.place
+}
+
+// checkAddress refuses an address that can't be listened on as things are.
+func (f *ini) checkAddress(s *Server) {
+	a := s.Address
+	if !a.IsValid() {
+		return
+	}
+	complain := func(problem, remedy string) {
+		p, key, section := s.where["address"], "address", defaultSection
+		if p.file == commandLine {
+			key, section = "--address", ""
+		}
+		f.errorAt(p, section, key, fmt.Sprintf("%s %s", a, problem), remedy)
+	}
+	switch {
+	case s.IPv6 && a.Is4():
+		complain("is an IPv4 address, but IPv6 is used", fmt.Sprintf("write %s, or set use_ipv6 = False (--no-ipv6)", netip.AddrFrom16(a.As16())))
+	case !s.IPv6 && !a.Is4():
+		complain("is an IPv6 address, but IPv4 is used", "remove use_ipv6 = False (--no-ipv6), or write an IPv4 address")
+	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "" && s.Interface == "":
+		complain("is link-local, which means nothing without an interface", "set interface, too")
+	}
+}
+
+// suspectServer warns about what has no effect in mandos.conf.
+func (f *ini) suspectServer() {
+	known := map[string]bool{}
+	for _, o := range Options {
+		known[o.Key] = true
+	}
+	for key, e := range f.defaults {
+		if known[key] {
+			continue
+		}
+		f.found.add(Finding{Warning: true, File: e.file, Line: e.line, Section: defaultSection, Key: key,
+			Problem: "no such key is known, so it is ignored", Remedy: "correct or remove it"})
+	}
+	for _, s := range f.sections {
+		f.found.add(Finding{Warning: true, File: s.file, Line: s.line, Section: s.name,
+			Problem: "only [DEFAULT] counts in " + filepath.Base(s.file), Remedy: "move its keys there, or remove it"})
+	}
+}
