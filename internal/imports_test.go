@@ -28,9 +28,9 @@ var layers = [][]string{
 	{"internal/clientkeys", "internal/keytls"},
 	{"internal/client"},
 	{"internal/registry"},
-	{"internal/avahi", "internal/busapi", "internal/checker", "internal/server", "internal/store"},
+	{"internal/avahi", "internal/busapi", "internal/checker", "internal/operator", "internal/server", "internal/store"},
 	{"internal/config"},
-	{"internal/checker/helper", "internal/daemon", "internal/fetch", "internal/keygen"},
+	{"internal/checker/helper", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen"},
 	{"cmd/mandos", "cmd/mandos-checker", "cmd/mandos-client", "cmd/mandos-ctl", "cmd/mandos-keygen", "cmd/mandos-monitor"},
 	{"internal/interop"}, // imported by tests only
 }
@@ -39,14 +39,15 @@ var layers = [][]string{
 // isn't here is imported by nobody.
 var libraries = map[string][]string{
 	"github.com/ProtonMail/go-crypto":  {"internal/keytls/peerkey", "internal/pgp"},
+	"github.com/charmbracelet/x/ansi":  {"internal/ctl", "internal/monitor"},
 	"github.com/coreos/go-systemd/v22": {"internal/avahi", "internal/checker/helper", "internal/journal", "internal/sd"},
-	"github.com/godbus/dbus/v5":        {"internal/avahi", "internal/busapi", "internal/checker/helper"},
-	"github.com/spf13/pflag":           {"internal/cmdline", "internal/config", "internal/daemon", "internal/fetch", "internal/keygen"},
+	"github.com/godbus/dbus/v5":        {"internal/avahi", "internal/busapi", "internal/checker/helper", "internal/operator"},
+	"github.com/spf13/pflag":           {"internal/cmdline", "internal/config", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen"},
 	"go.etcd.io/bbolt":                 {"internal/store"},
 	"golang.org/x/crypto":              {"internal/clientkeys", "internal/keygen", "internal/keytls", "internal/keytls/peerkey", "internal/keytls/schedule", "internal/keytls/wire"},
 	"golang.org/x/net":                 {"internal/fetch"},
 	"golang.org/x/sys":                 nil, // nil: anybody
-	"golang.org/x/term":                {"internal/keygen"},
+	"golang.org/x/term":                {"cmd/mandos-ctl", "internal/keygen"},
 	"gopkg.in/ini.v1":                  {"internal/config"},
 }
 

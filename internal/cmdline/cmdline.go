@@ -23,6 +23,19 @@ func New(name string) *pflag.FlagSet {
 // Parse reads args. A long option may be abbreviated as far as it stays
 // unique. Arguments that belong to no option are an error.
 func Parse(fs *pflag.FlagSet, args []string) error {
+	operands, err := ParseOperands(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(operands) > 0 {
+		return fmt.Errorf("unexpected argument %q", operands[0])
+	}
+	return nil
+}
+
+// ParseOperands is like Parse, and returns the arguments that belong to no
+// option; they may stand anywhere.
+func ParseOperands(fs *pflag.FlagSet, args []string) ([]string, error) {
 	full := make([]string, len(args))
 	copy(full, args)
 	for i, arg := range full {
@@ -37,7 +50,7 @@ func Parse(fs *pflag.FlagSet, args []string) error {
 		name, value, hasValue := strings.Cut(arg[2:], "=")
 		long, err := expand(fs, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		full[i] = "--" + long
 		if hasValue {
@@ -45,12 +58,9 @@ func Parse(fs *pflag.FlagSet, args []string) error {
 		}
 	}
 	if err := fs.Parse(full); err != nil {
-		return err
+		return nil, err
 	}
-	if fs.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	return nil
+	return fs.Args(), nil
 }
 
 func expand(fs *pflag.FlagSet, name string) (string, error) {

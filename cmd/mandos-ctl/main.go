@@ -1,0 +1,41 @@
+// Command mandos-ctl shows and steers the clients of the Mandos server. See
+// mandos-ctl(8).
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"mandos/internal/ctl"
+	"mandos/internal/operator"
+
+	"golang.org/x/term"
+)
+
+var version = "unknown" // set by the linker
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	c := ctl.Command{
+		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
+		Connect: connect, Now: time.Now,
+	}
+	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
+		c.Width, _, _ = term.GetSize(fd)
+		c.Colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" // no-color.org
+	}
+	os.Exit(c.Run(ctx))
+}
+
+func connect(ctx context.Context, trace func(string)) (ctl.Server, error) {
+	conn, err := operator.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.Trace = trace
+	return conn, nil
+}

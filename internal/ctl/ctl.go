@@ -1,0 +1,162 @@
+// Package ctl is the command mandos-ctl: it shows the clients of the Mandos
+// server and steers them, over D-Bus.
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"mandos/internal/cmdline"
+	"mandos/internal/operator"
+)
+
+// Exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1 // also of --is-enabled: not enabled
+	exitUsage   = 2
+)
+
+// A Server is what the command needs of an [operator.Conn].
+type Server interface {
+	Clients(ctx context.Context) ([]operator.Client, error)
+	Set(ctx context.Context, client operator.Client, property string, value any) error
+	Approve(ctx context.Context, client operator.Client, approve bool) error
+	Remove(ctx context.Context, client operator.Client) error
+	Watch(ctx context.Context) (<-chan operator.Occurrence, error)
+}
+
+// A Command is one run of mandos-ctl.
+type Command struct {
+	Args    []string // without the command's name
+	Stdout  io.Writer
+	Stderr  io.Writer
+	Version string
+
+	// Width of the terminal in cells, 0 when Stdout is none; Colour says
+	// whether it may be coloured.
+	Width  int
+	Colour bool
+
+	// Connect connects to the server; trace is set with --debug.
+	Connect func(ctx context.Context, trace func(string)) (Server, error)
+	Now     func() time.Time
+}
+
+// Run runs the command and returns its exit status: 0, 1 for a failure and
+// for --is-enabled of a disabled client, 2 for a wrong command line.
+func (c Command) Run(ctx context.Context) int {
+	o, err := parse(c.Args)
+	if err != nil {
+		fmt.Fprintf(c.Stderr, "mandos-ctl: %v (see --help)\n", err)
+		return exitUsage
+	}
+	status, err := c.run(ctx, o)
+	if err != nil {
+		fmt.Fprintf(c.Stderr, "mandos-ctl: %v\n", err)
+		return exitFailure
+	}
+	return status
+}
+
+func (c Command) run(ctx context.Context, o *options) (int, error) {
+	switch {
+	case o.help:
+		return exitOK, cmdline.PrintHelp(c.Stdout, o.table, synopsis, about)
+	case o.version:
+		_, err := fmt.Fprintf(c.Stdout, "mandos-ctl %s\n", c.Version)
+		return exitOK, err
+	case o.check:
+		return exitOK, nil
+	case o.completion != "":
+		return exitOK, writeCompletion(c.Stdout, o.completion, o.table)
+	}
+	var trace func(string)
+	if o.debug {
+		trace = func(call string) { fmt.Fprintf(c.Stderr, "D-Bus: %s\n", call) }
+	}
+	server, err := c.Connect(ctx, trace)
+	if err != nil {
+		return exitFailure, err
+	}
+	if o.watch {
+		return exitOK, c.watch(ctx, server, o)
+	}
+	clients, err := selected(ctx, server, o)
+	if err != nil {
+		return exitFailure, err
+	}
+	switch {
+	case o.names:
+		return exitOK, c.print(clientNames(clients))
+	case o.isEnabled:
+		if !clients[0].Bool("Enabled") {
+			return exitFailure, nil
+		}
+		return exitOK, nil
+	case o.why:
+		return exitOK, c.print(why(clients[0], c.Now(), time.Local))
+	case o.json:
+		return exitOK, c.print(dump(clients))
+	case len(o.actions) == 0:
+		return exitOK, c.print(o.tableOf(clients).render(style{colour: c.Colour}))
+	}
+	return c.act(ctx, server, o.actions, clients)
+}
+
+// act does each action for all clients before the next, in the order of the
+// command line. A failure with one client doesn't keep the others from it.
+func (c Command) act(ctx context.Context, server Server, actions []action, clients []operator.Client) (int, error) {
+	status := exitOK
+	for _, a := range actions {
+		for _, client := range clients {
+			if err := a.do(ctx, server, client); err != nil {
+				fmt.Fprintf(c.Stderr, "mandos-ctl: --%s: %v\n", a.option, err)
+				status = exitFailure
+			}
+		}
+	}
+	return status, nil
+}
+
+func (c Command) print(text string) error {
+	_, err := io.WriteString(c.Stdout, text)
+	return err
+}
+
+// selected returns the clients that the command line names, in its order, or
+// all of them by name.
+func selected(ctx context.Context, server Server, o *options) ([]operator.Client, error) {
+	all, err := server.Clients(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b operator.Client) int { return strings.Compare(a.Name(), b.Name()) })
+	if len(o.clients) == 0 {
+		return all, nil
+	}
+	var clients []operator.Client
+	var unknown []error
+	for _, name := range o.clients {
+		i := slices.IndexFunc(all, func(c operator.Client) bool { return c.Name() == name })
+		if i < 0 {
+			unknown = append(unknown, fmt.Errorf("the server has no client %q", name))
+			continue
+		}
+		clients = append(clients, all[i])
+	}
+	return clients, errors.Join(unknown...)
+}
+
+func clientNames(clients []operator.Client) string {
+	var b strings.Builder
+	for _, c := range clients {
+		b.WriteString(c.Name() + "\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,242 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"mandos/internal/cmdline"
+	"mandos/internal/isodur"
+	"mandos/internal/operator"
+)
+
+var synopsis = []string{
+	"[--verbose | --dump-json | --watch] [CLIENT...]",
+	"ACTION... {--all | CLIENT...}",
+	"{--is-enabled | --why} CLIENT",
+	"--completion {bash|zsh|fish}",
+}
+
+const about = `Show the clients of the Mandos server, and steer them. Several actions are done
+in the order of the command line, each for all the clients named.`
+
+// options are what a command line says.
+type options struct {
+	table   *pflag.FlagSet
+	clients []string
+	actions []action
+
+	all, verbose, json, watch, names, isEnabled, why bool
+	help, version, debug, check                      bool
+	completion                                       string
+}
+
+// An action is one thing to do with a client.
+type action struct {
+	option string // by which it was asked for, without the dashes
+	do     func(context.Context, Server, operator.Client) error
+}
+
+// Options returns the option table of the command.
+func Options() *pflag.FlagSet { return newOptions().table }
+
+func newOptions() *options {
+	o := &options{}
+	fs := cmdline.New("mandos-ctl")
+	o.table = fs
+	set := func(property string, value any) func(context.Context, Server, operator.Client) error {
+		return func(ctx context.Context, s Server, c operator.Client) error { return s.Set(ctx, c, property, value) }
+	}
+	// An option without a value that asks for an action.
+	simple := func(long, short, help string, do func(context.Context, Server, operator.Client) error) {
+		f := fs.VarPF(switchValue{func() {
+			o.actions = append(o.actions, action{long, do})
+		}}, long, short, help)
+		f.NoOptDefVal = "true"
+	}
+	// One with a value, which read turns into that of a property.
+	valued := func(long, short, help, property string, read func(string) (any, error)) {
+		fs.VarP(actionValue{func(s string) error {
+			v, err := read(s)
+			if err != nil {
+				return err
+			}
+			o.actions = append(o.actions, action{long, set(property, v)})
+			return nil
+		}}, long, short, help)
+	}
+	approve := func(yes bool) func(context.Context, Server, operator.Client) error {
+		return func(ctx context.Context, s Server, c operator.Client) error { return s.Approve(ctx, c, yes) }
+	}
+
+	fs.BoolVarP(&o.all, "all", "a", false, "act on all clients")
+	fs.BoolVarP(&o.verbose, "verbose", "v", false, "show all columns")
+	fs.BoolVarP(&o.json, "dump-json", "j", false, "print the clients as JSON")
+	fs.BoolVar(&o.watch, "watch", false, "keep showing the clients as they change")
+	fs.BoolVarP(&o.isEnabled, "is-enabled", "V", false, "exit with status 0 if the client is enabled, else with 1")
+	fs.BoolVar(&o.why, "why", false, "say why the client would get its secret now, or not")
+	simple("enable", "e", "enable the client", set("Enabled", true))
+	simple("disable", "d", "disable the client", set("Enabled", false))
+	simple("bump-timeout", "b", "count as a successful check", set("LastCheckedOK", ""))
+	simple("start-checker", "", "start the checker now", set("CheckerRunning", true))
+	simple("stop-checker", "", "kill the running checker", set("CheckerRunning", false))
+	simple("approve", "A", "approve the hand-out that the client waits for", approve(true))
+	simple("deny", "D", "deny it", approve(false))
+	simple("remove", "r", "remove the client from the server", func(ctx context.Context, s Server, c operator.Client) error { return s.Remove(ctx, c) })
+	valued("checker", "c", "set the checker's `COMMAND`", "Checker", text)
+	valued("host", "H", "set the `HOST` that is checked", "Host", text)
+	valued("timeout", "t", "set the `TIME` without a successful check after which the client is disabled", "Timeout", duration)
+	valued("extended-timeout", "", "set the `TIME` that a client has to boot after a hand-out", "ExtendedTimeout", duration)
+	valued("interval", "i", "set the `TIME` between checks", "Interval", duration)
+	valued("approval-delay", "", "set the `TIME` that a hand-out waits for approval", "ApprovalDelay", duration)
+	valued("approval-duration", "", "set the `TIME` for which an approval or denial lasts", "ApprovalDuration", duration)
+	simple("approve-by-default", "", "approve when nobody decides", set("ApprovedByDefault", true))
+	simple("deny-by-default", "", "deny when nobody decides", set("ApprovedByDefault", false))
+	valued("secret", "s", "set the secret to the bytes of `FILE`", "Secret", secretFile)
+	fs.StringVar(&o.completion, "completion", "", "print the completions for `SHELL`: bash, zsh or fish")
+	fs.BoolVar(&o.debug, "debug", false, "print each D-Bus call")
+	fs.BoolVar(&o.check, "check", false, "exit with status 0: the tests are with the source")
+	fs.BoolVar(&o.names, "names", false, "print the clients' names, one a line")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+	fs.BoolVarP(&o.help, "help", "h", false, "print this help and exit")
+	return o
+}
+
+// actionValue is a flag that acts when it is read: pflag reads flags in the
+// order of the command line.
+type actionValue struct{ set func(string) error }
+
+func (v actionValue) Set(s string) error { return v.set(s) }
+func (v actionValue) String() string     { return "" }
+func (v actionValue) Type() string       { return "" }
+
+// switchValue is one without a value.
+type switchValue struct{ set func() }
+
+func (v switchValue) Set(s string) error {
+	if s != "true" {
+		return errors.New("it takes no value")
+	}
+	v.set()
+	return nil
+}
+func (v switchValue) String() string   { return "" }
+func (v switchValue) Type() string     { return "bool" }
+func (v switchValue) IsBoolFlag() bool { return true }
+
+func parse(args []string) (*options, error) {
+	o := newOptions()
+	operands, err := cmdline.ParseOperands(o.table, args)
+	if err != nil {
+		return nil, err
+	}
+	o.clients = operands
+	return o, o.validate()
+}
+
+// exclusive are pairs of options of which a command line may have one.
+var exclusive = [][2]string{
+	{"enable", "disable"},
+	{"start-checker", "stop-checker"},
+	{"approve", "deny"},
+	{"approve-by-default", "deny-by-default"},
+}
+
+func (o *options) validate() error {
+	given := func(name string) bool { return o.table.Changed(name) }
+	if o.help || o.version || o.completion != "" {
+		return nil
+	}
+	for _, pair := range exclusive {
+		if given(pair[0]) && given(pair[1]) {
+			return fmt.Errorf("--%s and --%s exclude each other", pair[0], pair[1])
+		}
+	}
+	var shows []string
+	for _, name := range []string{"verbose", "dump-json", "watch", "is-enabled", "why", "names"} {
+		if given(name) {
+			shows = append(shows, name)
+		}
+	}
+	switch {
+	case len(shows) > 1:
+		return fmt.Errorf("--%s and --%s exclude each other", shows[0], shows[1])
+	case len(shows) == 1 && len(o.actions) > 0:
+		return fmt.Errorf("--%s can't go with --%s", shows[0], o.actions[0].option)
+	case o.all && len(o.clients) > 0:
+		return errors.New("--all can't go with the names of clients")
+	case o.all && len(o.actions) == 0:
+		return errors.New("--all needs something to do")
+	case len(o.actions) > 0 && !o.all && len(o.clients) == 0:
+		return fmt.Errorf("--%s needs the names of clients, or --all", o.actions[0].option)
+	case (o.isEnabled || o.why) && len(o.clients) != 1:
+		return fmt.Errorf("--%s needs the name of one client", shows[0])
+	}
+	return o.validateRemove()
+}
+
+// validateRemove allows --deny beside --remove, and puts it first: a client
+// that waits must not be served on its way out.
+func (o *options) validateRemove() error {
+	if !o.table.Changed("remove") {
+		return nil
+	}
+	var deny, remove []action
+	for _, a := range o.actions {
+		switch a.option {
+		case "remove":
+			remove = []action{a}
+		case "deny":
+			deny = []action{a}
+		default:
+			return fmt.Errorf("--remove can't go with --%s", a.option)
+		}
+	}
+	o.actions = append(deny, remove...)
+	return nil
+}
+
+func text(s string) (any, error) { return s, nil }
+
+var bareNumber = regexp.MustCompile(`^[0-9]+$`)
+
+// duration reads PT5M or "5m"; a bare number is milliseconds, as it always
+// was for this command.
+func duration(s string) (any, error) {
+	if bareNumber.MatchString(s) {
+		ms, err := strconv.ParseUint(s, 10, 63)
+		if err != nil {
+			return nil, err
+		}
+		return ms, nil
+	}
+	d, err := isodur.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	if d < 0 {
+		return nil, fmt.Errorf("%q is negative", s)
+	}
+	return uint64(d / time.Millisecond), nil
+}
+
+// maxSecret is more than any password needs, and less than a bus message
+// may have.
+const maxSecret = 16 << 20
+
+func secretFile(name string) (any, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxSecret {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", name, info.Size(), maxSecret)
+	}
+	return os.ReadFile(name)
+}
