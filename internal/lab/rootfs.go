@@ -1,0 +1,102 @@
+package lab
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Suite is a release of Debian.
+type Suite struct {
+	Name    string
+	Systemd int // version
+}
+
+// The suites that tests boot.
+var (
+	Bookworm = Suite{"bookworm", 252}
+	Trixie   = Suite{"trixie", 257}
+)
+
+// Suites are all of them.
+func Suites() []Suite { return []Suite{Bookworm, Trixie} }
+
+func (s Suite) String() string { return s.Name }
+
+// packages are what a root file system has beyond the essential ones. They
+// include Debian's client with its keys, but not Debian's server.
+const packages = "systemd,systemd-sysv,libpam-systemd,libnss-systemd,dbus,polkitd,avahi-daemon,avahi-utils," +
+	"libnss-mdns,iproute2,fping,iputils-ping,procps,make,mandos-client"
+
+// rootFS returns the folder of the suite's root file system. It is made once,
+// which takes a minute or two, and kept in the user's cache folder.
+func rootFS(t testing.TB, s Suite) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache = filepath.Join(cache, "mandos-go", "rootfs")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Create(filepath.Join(cache, s.Name+".lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatalf("locking %s: %v", lock.Name(), err)
+	}
+	folder := filepath.Join(cache, fmt.Sprintf("%s-%.6x", s.Name, sha256.Sum256([]byte(packages))))
+	if _, err := os.Stat(folder); err == nil {
+		return folder
+	}
+	t.Logf("making the root file system of %s in %s", s, folder)
+	if err := os.RemoveAll(folder + ".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--variant=minbase", "--mode=root", `--aptopt=APT::Install-Recommends "false"`,
+		"--include=" + packages, s.Name, folder + ".tmp"}
+	out, err := exec.Command("mmdebstrap", append(args, sources(t, s)...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("making the root file system of %s: %v\n%s", s, err, out)
+	}
+	if err := os.Rename(folder+".tmp", folder); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+// sources returns lines for apt: the Debian mirrors that this machine uses,
+// with its suite replaced by s.
+func sources(t testing.TB, s Suite) []string {
+	t.Helper()
+	out, err := exec.Command("apt-get", "indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)",
+		"Created-By: Packages").Output()
+	if err != nil {
+		t.Fatalf("asking apt for its sources: %v", err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 || fields[0] != "Debian" {
+			continue
+		}
+		suite := s.Name
+		if _, pocket, ok := strings.Cut(fields[1], "-"); ok { // bookworm-security
+			suite += "-" + pocket
+		}
+		lines = append(lines, "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "+fields[2]+" "+suite+" main")
+	}
+	if len(lines) == 0 {
+		t.Fatal("apt knows no source of Debian: run apt-get update")
+	}
+	return lines
+}
