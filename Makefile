@@ -11,11 +11,11 @@ UNIT      = $(shell $(GO) list ./... | grep -v /internal/interop)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 
 # What `make check` runs, in this order. Fragments in tools/*.mk add theirs.
-CHECK := deps lint race fuzz-short demo interop
+CHECK := deps lint race fuzz-short demo interop check-system
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help all build demo check test race fuzz fuzz-short lint interop bench deps clean install activate uninstall
+.PHONY: help all build demo check check-system test race fuzz fuzz-short lint interop bench deps clean install activate uninstall
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z -]+):.*## */\1\t/' | expand -t 16
@@ -49,6 +49,9 @@ lint: ## gofmt, go vet, staticcheck
 
 interop: ## our programs against Debian's, in every pairing
 	$(GO) test -count=1 ./internal/interop/...
+
+check-system: build ## boot hosts with systemd 252 and 257, install, and test from outside (as root)
+	MANDOS_LAB=1 $(GO) test -count=1 -timeout 20m ./internal/lab
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(UNIT)

@@ -78,6 +78,19 @@ func rootFS(t testing.TB, s Suite) string {
 // with its suite replaced by s.
 func sources(t testing.TB, s Suite) []string {
 	t.Helper()
+	lines := indexTargets(t, s)
+	if len(lines) == 0 { // apt knows the origins only once it has the lists
+		command(t, "apt-get", "-q", "update")
+		lines = indexTargets(t, s)
+	}
+	if len(lines) == 0 {
+		t.Fatal("apt on this machine has no source of Debian")
+	}
+	return lines
+}
+
+func indexTargets(t testing.TB, s Suite) []string {
+	t.Helper()
 	out, err := exec.Command("apt-get", "indextargets", "--format", "$(ORIGIN) $(RELEASE) $(REPO_URI)",
 		"Created-By: Packages").Output()
 	if err != nil {
@@ -94,9 +107,6 @@ func sources(t testing.TB, s Suite) []string {
 			suite += "-" + pocket
 		}
 		lines = append(lines, "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "+fields[2]+" "+suite+" main")
-	}
-	if len(lines) == 0 {
-		t.Fatal("apt knows no source of Debian: run apt-get update")
 	}
 	return lines
 }
