@@ -51,6 +51,10 @@ func (k KeyID) String() string { return strings.ToUpper(hex.EncodeToString(k[:])
 // String returns 40 upper-case hexadecimal digits.
 func (f Fingerprint) String() string { return strings.ToUpper(hex.EncodeToString(f[:])) }
 
+// OpenPGPKeyID returns the low 64 bits of f, by which OpenPGP refers to a key
+// (RFC 4880, section 12.2). Unlike f it identifies nobody: it can be forged.
+func (f Fingerprint) OpenPGPKeyID() [8]byte { return [8]byte(f[12:]) }
+
 // IsZero reports whether k is the zero KeyID, which means "none".
 func (k KeyID) IsZero() bool { return k == KeyID{} }
 

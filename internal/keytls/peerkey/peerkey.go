@@ -30,8 +30,9 @@ const (
 
 // A Key is a peer's public key.
 type Key struct {
-	Public   crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey or *rsa.PublicKey
+	Public   crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey, *rsa.PublicKey, or of OpenPGP *dsa.PublicKey
 	Identity keyid.Identity   // who it is, as the certificate's type counts it
+	Validity keyid.Validity   // what the key says of its own life; zero for a raw public key
 }
 
 // ParseSPKI reads a raw public key: a DER SubjectPublicKeyInfo (RFC 5280,

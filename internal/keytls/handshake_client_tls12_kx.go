@@ -1,0 +1,203 @@
+package keytls
+
+import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+
+	"mandos/internal/keytls/wire"
+)
+
+// ecdhe12 makes our half of an ECDHE key exchange against the server's point
+// (RFC 8422, section 5.10). crypto/ecdh refuses what isn't on the curve, the
+// point at infinity, and an X25519 secret of zeros.
+func ecdhe12(g wire.Group, point []byte) (public, shared []byte, err error) {
+	var curve ecdh.Curve
+	switch g {
+	case wire.P256:
+		curve = ecdh.P256()
+	case wire.P384:
+		curve = ecdh.P384()
+	case wire.P521:
+		curve = ecdh.P521()
+	case wire.X25519:
+		curve = ecdh.X25519()
+	default:
+		return nil, nil, fmt.Errorf("%v isn't for TLS 1.2", g)
+	}
+	peer, err := curve.NewPublicKey(point)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the public value isn't on %v", g)
+	}
+	own, err := curve.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	if shared, err = own.ECDH(peer); err != nil {
+		return nil, nil, fmt.Errorf("the public value is degenerate in %v", g)
+	}
+	return own.PublicKey().Bytes(), shared, nil
+}
+
+const (
+	minDHBits = 2048
+	// maxDHBits bounds the groups that have to be checked for being safe;
+	// those of RFC 7919 may be larger.
+	maxDHBits = 4096
+	// dhExponent is the bits of our secret exponent: twice the strength of
+	// the largest group, as RFC 7919, section 5.2, asks.
+	dhExponent = 512
+)
+
+var (
+	errDHSmall  = fmt.Errorf("a Diffie-Hellman group of less than %d bits", minDHBits)
+	errDHLarge  = fmt.Errorf("a Diffie-Hellman group of more than %d bits that isn't of RFC 7919", maxDHBits)
+	errDHPrime  = errors.New("a Diffie-Hellman group whose modulus is composite")
+	errDHUnsafe = errors.New("a Diffie-Hellman group whose prime isn't safe (an old mandos-client that makes its own group needs %COMPAT in the priority string)")
+	errDHValue  = errors.New("a degenerate Diffie-Hellman value")
+)
+
+// dhe12 makes our half of a DHE key exchange (RFC 5246, section 8.1.2). The
+// prime has to be of RFC 7919 or safe; where lax is true, prime is enough: the
+// order of the generator can't be known then, and the group is as good as
+// who signed it. math/big isn't constant-time; the exponent is used once.
+func dhe12(k *wire.ServerKeyExchange, lax bool) (public, shared []byte, err error) {
+	p, g, y := new(big.Int).SetBytes(k.P), new(big.Int).SetBytes(k.G), new(big.Int).SetBytes(k.Y)
+	if err := checkDHGroup(p, lax); err != nil {
+		return nil, nil, err
+	}
+	// In a safe-prime group all but 1 and p-1 generate a large subgroup.
+	top := new(big.Int).Sub(p, big.NewInt(1))
+	for _, v := range []*big.Int{g, y} {
+		if v.Cmp(big.NewInt(1)) <= 0 || v.Cmp(top) >= 0 {
+			return nil, nil, errDHValue
+		}
+	}
+	secret := make([]byte, dhExponent/8)
+	defer clear(secret)
+	if _, err := rand.Read(secret); err != nil {
+		return nil, nil, err
+	}
+	secret[0] |= 0x80
+	x := new(big.Int).SetBytes(secret)
+	z := new(big.Int).Exp(y, x, p)
+	if z.Cmp(big.NewInt(1)) <= 0 || z.Cmp(top) == 0 {
+		return nil, nil, errDHValue
+	}
+	public = new(big.Int).Exp(g, x, p).FillBytes(make([]byte, (p.BitLen()+7)/8))
+	return public, z.Bytes(), nil // without leading zeros, RFC 5246, section 8.1.2
+}
+
+// checkDHGroup holds the modulus p to what dhe12 says.
+func checkDHGroup(p *big.Int, lax bool) error {
+	bits := p.BitLen()
+	switch {
+	case bits < minDHBits:
+		return errDHSmall
+	case isFFDHE(p):
+		return nil
+	case bits > maxDHBits:
+		return errDHLarge
+	}
+	switch dhVerdicts.of(p) {
+	case dhComposite:
+		return errDHPrime
+	case dhPrime:
+		if !lax {
+			return errDHUnsafe
+		}
+	}
+	return nil
+}
+
+// ffdhe are the primes of RFC 7919, appendix A, made by its formula:
+// 2^b - 2^(b-64) + (floor(2^(b-130) * e) + X) * 2^64 - 1.
+var ffdhe = sync.OnceValue(func() []*big.Int {
+	one := big.NewInt(1)
+	// e * 2^n: the sum of 1/k!, with 64 bits more for the rounding.
+	const n = 8192 + 64
+	term := new(big.Int).Lsh(one, n)
+	e := new(big.Int).Set(term)
+	for k := int64(1); term.Sign() > 0; k++ {
+		term.Div(term, big.NewInt(k))
+		e.Add(e, term)
+	}
+	var primes []*big.Int
+	for _, c := range []struct {
+		bits uint
+		x    int64
+	}{{2048, 560316}, {3072, 2625351}, {4096, 5736041}, {6144, 15705020}, {8192, 10965728}} {
+		p := new(big.Int).Rsh(e, n-(c.bits-130))
+		p.Add(p, big.NewInt(c.x))
+		p.Lsh(p, 64)
+		p.Add(p, new(big.Int).Lsh(one, c.bits))
+		p.Sub(p, new(big.Int).Lsh(one, c.bits-64))
+		p.Sub(p, one)
+		primes = append(primes, p)
+	}
+	return primes
+})
+
+func isFFDHE(p *big.Int) bool {
+	for _, q := range ffdhe() {
+		if p.Cmp(q) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+type dhVerdict uint8
+
+const (
+	dhComposite dhVerdict = iota + 1
+	dhPrime
+	dhSafe
+)
+
+// A dhCache remembers what is known of moduli: a client keeps to its group,
+// and a check of 4096 bits costs some tenths of a second. Its lock is held
+// through a check, so that hostile peers get one processor at most.
+type dhCache struct {
+	mu       sync.Mutex
+	verdicts map[[sha256.Size]byte]dhVerdict
+}
+
+var dhVerdicts dhCache
+
+// maxDHVerdicts is how many moduli are remembered.
+const maxDHVerdicts = 256
+
+func (c *dhCache) of(p *big.Int) dhVerdict {
+	key := sha256.Sum256(p.Bytes())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.verdicts[key]; ok {
+		return v
+	}
+	v := judgeDH(p)
+	if len(c.verdicts) >= maxDHVerdicts {
+		clear(c.verdicts)
+	}
+	if c.verdicts == nil {
+		c.verdicts = make(map[[sha256.Size]byte]dhVerdict)
+	}
+	c.verdicts[key] = v
+	return v
+}
+
+// judgeDH uses the Baillie-PSW test alone: no composite is known to pass, and
+// whoever made one would weaken only the secrecy of what is sent to himself.
+func judgeDH(p *big.Int) dhVerdict {
+	if !p.ProbablyPrime(0) {
+		return dhComposite
+	}
+	if q := new(big.Int).Rsh(p, 1); !q.ProbablyPrime(0) {
+		return dhPrime
+	}
+	return dhSafe
+}
