@@ -96,3 +96,12 @@ func (id Identity) String() string {
 	}
 	return id.KeyID.String()
 }
+
+// Protocol names the protocol that proves an identity of this kind: "TLS 1.3
+// with a raw public key", or "TLS 1.2 with an OpenPGP key".
+func (id Identity) Protocol() string {
+	if id.KeyID.IsZero() {
+		return "TLS 1.2 with an OpenPGP key"
+	}
+	return "TLS 1.3 with a raw public key"
+}

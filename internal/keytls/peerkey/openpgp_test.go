@@ -55,12 +55,12 @@ func armored(t testing.TB, name string) []byte {
 func TestRecordings(t *testing.T) {
 	for name, want := range map[string]struct {
 		fingerprint string
-		public      crypto.PublicKey
+		made        int64
 	}{
-		"rsa2048-gnutls3.5.19":           {"9F70D4B60BF9AFD28747FD8392502B070D6344A4", new(rsa.PublicKey)},
-		"rsa2048-variant-correct-length": {"9F70D4B60BF9AFD28747FD8392502B070D6344A4", new(rsa.PublicKey)},
-		"rsa4096-gnutls3.5.19":           {"22D93D4584AE3979F0F9822F5FBE89908DA59B13", new(rsa.PublicKey)},
-		"dsa2048-dhedss-gnutls3.5.19":    {"966AFDD0C03371296C136EE7506D4A53B732AB1A", new(dsa.PublicKey)},
+		"rsa2048-gnutls3.5.19":           {"9F70D4B60BF9AFD28747FD8392502B070D6344A4", 1795309172},
+		"rsa2048-variant-correct-length": {"9F70D4B60BF9AFD28747FD8392502B070D6344A4", 1795309172},
+		"rsa4096-gnutls3.5.19":           {"22D93D4584AE3979F0F9822F5FBE89908DA59B13", 1795308954},
+		"dsa2048-dhedss-gnutls3.5.19":    {"966AFDD0C03371296C136EE7506D4A53B732AB1A", 1795309172},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := wire.ParseOpenPGPCertificate(read(t, name, "certificate.hs.bin"))
@@ -74,7 +74,7 @@ func TestRecordings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := k.Identity.Fingerprint.String(); want.fingerprint != "" && got != want.fingerprint {
+			if got := k.Identity.Fingerprint.String(); got != want.fingerprint {
 				t.Errorf("fingerprint %s, want %s", got, want.fingerprint)
 			}
 			if !k.Identity.KeyID.IsZero() {
@@ -83,7 +83,7 @@ func TestRecordings(t *testing.T) {
 			if !m.HasKeyID || m.KeyID != k.Identity.Fingerprint.OpenPGPKeyID() {
 				t.Errorf("key ID %x sent, fingerprint %v", m.KeyID, k.Identity)
 			}
-			if made := time.Unix(1795309172, 0); want.fingerprint != "" && !k.Validity.NotBefore.Equal(made) {
+			if made := time.Unix(want.made, 0); !k.Validity.NotBefore.Equal(made) {
 				t.Errorf("made %v, want %v", k.Validity.NotBefore, made)
 			}
 			if !k.Validity.NotAfter.IsZero() || !k.Validity.Revoked.IsZero() {
