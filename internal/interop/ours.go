@@ -10,7 +10,7 @@ import (
 func Ours(t testing.TB) Programs {
 	t.Helper()
 	bin := Folder(t)
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", bin, "mandos/cmd/mandos", "mandos/cmd/mandos-client", "mandos/cmd/mandos-keygen")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", bin, "mandos/cmd/...")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	output(t, build)
 	return Programs{
