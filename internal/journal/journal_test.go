@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/slogtest"
 	"testing/synctest"
@@ -21,11 +22,22 @@ import (
 )
 
 // recorder is a sink that keeps what it gets.
-type recorder struct{ entries []entry }
+type recorder struct {
+	mu      sync.Mutex
+	entries []entry
+}
 
 func (r *recorder) write(e entry) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.entries = append(r.entries, e)
 	return nil
+}
+
+func (r *recorder) all() []entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.entries
 }
 
 func TestHandler(t *testing.T) {
@@ -36,7 +48,7 @@ func TestHandler(t *testing.T) {
 			return &handler{sink: rec, levels: Debug()}
 		},
 		func(t *testing.T) map[string]any {
-			e := rec.entries[0]
+			e := rec.all()[0]
 			m := map[string]any{slog.LevelKey: e.level, slog.MessageKey: e.text}
 			if !e.time.IsZero() {
 				m[slog.TimeKey] = e.time
@@ -326,19 +338,19 @@ func TestThrottle(t *testing.T) {
 		}
 		throttle.Log(ctx, HandshakeFailed)
 		throttle.Log(ctx, Connected) // below the level: neither logged nor counted
-		if got := len(rec.entries); got != 3 {
+		if got := len(rec.all()); got != 3 {
 			t.Fatalf("%d entries passed, want 2 of one kind and 1 of another", got)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if got := rec.entries[3:]; len(got) != 1 || got[0].line() != `suppressed entries of one kind in the last minute: count=3 of="a peer sent no proper greeting"` {
+		if got := rec.all()[3:]; len(got) != 1 || got[0].line() != `suppressed entries of one kind in the last minute: count=3 of="a peer sent no proper greeting"` {
 			t.Fatalf("reported %+v", got)
 		}
 		// A new window: entries pass again, and a quiet one reports nothing.
 		throttle.Log(ctx, BadGreeting)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if got := len(rec.entries); got != 5 {
+		if got := len(rec.all()); got != 5 {
 			t.Errorf("%d entries, want 5", got)
 		}
 		// What is still counted at the end is reported by Flush.
@@ -346,7 +358,7 @@ func TestThrottle(t *testing.T) {
 			throttle.Log(ctx, BadGreeting)
 		}
 		throttle.Flush()
-		if got := rec.entries[len(rec.entries)-1].line(); !strings.Contains(got, "count=1") {
+		if got := rec.all()[len(rec.all())-1].line(); !strings.Contains(got, "count=1") {
 			t.Errorf("the last report is %q", got)
 		}
 	})
