@@ -40,9 +40,9 @@ var layers = [][]string{
 var libraries = map[string][]string{
 	"github.com/ProtonMail/go-crypto":  {"internal/keytls/peerkey", "internal/pgp"},
 	"github.com/charmbracelet/x/ansi":  {"internal/ctl", "internal/monitor"},
-	"github.com/coreos/go-systemd/v22": {"internal/avahi", "internal/checker/helper", "internal/journal", "internal/sd"},
+	"github.com/coreos/go-systemd/v22": {"cmd/mandos-checker", "internal/avahi", "internal/checker/helper", "internal/journal", "internal/sd"},
 	"github.com/godbus/dbus/v5":        {"internal/avahi", "internal/busapi", "internal/checker/helper", "internal/operator"},
-	"github.com/spf13/pflag":           {"internal/cmdline", "internal/config", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen"},
+	"github.com/spf13/pflag":           {"cmd/mandos-checker", "internal/cmdline", "internal/config", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen"},
 	"go.etcd.io/bbolt":                 {"internal/store"},
 	"golang.org/x/crypto":              {"internal/clientkeys", "internal/keygen", "internal/keytls", "internal/keytls/peerkey", "internal/keytls/schedule", "internal/keytls/wire"},
 	"golang.org/x/net":                 {"internal/fetch"},

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"mandos/internal/client"
 )
 
 // Limits of a Request and of what comes back.
@@ -52,19 +54,27 @@ func (r Request) Validate() error {
 	return errors.Join(text("client's name", r.Client, MaxClient), text("command", r.Command, MaxCommand), limit)
 }
 
-// A Result is how a command that did run has ended.
-type Result struct {
-	ExitStatus int    // 0 to 255; 0: the client is alive
-	Signal     int    // the signal that ended the shell, or 0
-	TimedOut   bool   // killed because Limit was over
-	Output     string // at most MaxOutput bytes of stdout and stderr, control characters escaped
-}
-
 // A Runner runs checkers. An error means that the command could not be run
 // or was given up: it says nothing about the client. When ctx ends, the
 // command is killed with all its children.
 type Runner interface {
-	Run(ctx context.Context, r Request) (Result, error)
+	Run(ctx context.Context, r Request) (client.CheckResult, error)
+}
+
+// Checks runs the checkers of the registry's clients by way of a Runner.
+type Checks struct{ Runner Runner }
+
+// Validate says what keeps a template from being expanded and run.
+func (Checks) Validate(template string) error { return Validate(template) }
+
+// Expand replaces each %(name)s of template by its value, quoted.
+func (Checks) Expand(template string, values map[string]string) (string, error) {
+	return Expand(template, values)
+}
+
+// Run runs command for the client called name.
+func (c Checks) Run(ctx context.Context, name, command string, limit time.Duration) (client.CheckResult, error) {
+	return c.Runner.Run(ctx, Request{name, command, min(max(limit, MinLimit), MaxLimit)})
 }
 
 // printable escapes what could disturb a terminal or forge a line of a log.

@@ -6,14 +6,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"mandos/internal/client"
 )
 
 var valid = Request{Client: "a", Command: "true", Limit: time.Second}
@@ -93,7 +92,7 @@ func TestUnmarshalRequestRefuses(t *testing.T) {
 
 func TestReply(t *testing.T) {
 	got, err := UnmarshalReply(MarshalReply(3, 0, true, []byte("a\x1b[31m\xff\n"), nil))
-	want := Result{ExitStatus: 3, TimedOut: true, Output: `a\u001b[31m\xff`}
+	want := client.CheckResult{ExitStatus: 3, TimedOut: true, Output: `a\u001b[31m\xff`}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
@@ -143,18 +142,18 @@ func TestLocal(t *testing.T) {
 	t.Setenv("MANDOS_TEST_LEAK", "leaked")
 	for name, tt := range map[string]struct {
 		command string
-		want    Result
+		want    client.CheckResult
 	}{
-		"alive":          {"exit 0", Result{}},
-		"not alive":      {"exit 3", Result{ExitStatus: 3}},
-		"no such thing":  {"/nonexistent 2>/dev/null", Result{ExitStatus: 127}},
-		"by a signal":    {"kill -9 $$", Result{Signal: 9}},
-		"output of both": {"echo one; echo two >&2", Result{Output: "one\ntwo"}},
-		"output escaped": {`printf 'a\033[1m\r'`, Result{Output: `a\u001b[1m\u000d`}},
-		"environment":    {"env | cut -d= -f1 | grep -vx -e PWD -e _ -e SHLVL -e OLDPWD | sort | tr '\n' ' '; echo $MANDOS_CLIENT", Result{Output: "LANG MANDOS_CLIENT PATH a"}},
-		"folder, stdin":  {"pwd; cat", Result{Output: "/"}},
-		"own group":      {`test "$(ps -o pgid= -p $$ | tr -d ' ')" = $$`, Result{}},
-		"leaves a child": {"sleep 1000 & echo ok", Result{Output: "ok"}},
+		"alive":          {"exit 0", client.CheckResult{}},
+		"not alive":      {"exit 3", client.CheckResult{ExitStatus: 3}},
+		"no such thing":  {"/nonexistent 2>/dev/null", client.CheckResult{ExitStatus: 127}},
+		"by a signal":    {"kill -9 $$", client.CheckResult{Signal: 9}},
+		"output of both": {"echo one; echo two >&2", client.CheckResult{Output: "one\ntwo"}},
+		"output escaped": {`printf 'a\033[1m\r'`, client.CheckResult{Output: `a\u001b[1m\u000d`}},
+		"environment":    {"env | cut -d= -f1 | grep -vx -e PWD -e _ -e SHLVL -e OLDPWD | sort | tr '\n' ' '; echo $MANDOS_CLIENT", client.CheckResult{Output: "LANG MANDOS_CLIENT PATH a"}},
+		"folder, stdin":  {"pwd; cat", client.CheckResult{Output: "/"}},
+		"own group":      {`test "$(ps -o pgid= -p $$ | tr -d ' ')" = $$`, client.CheckResult{}},
+		"leaves a child": {"sleep 1000 & echo ok", client.CheckResult{Output: "ok"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := valid
@@ -229,56 +228,4 @@ func waitGone(pid int) error {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return errors.New("process " + strconv.Itoa(pid) + " is still there")
-}
-
-// runnerFunc makes a Runner of a function.
-type runnerFunc func(context.Context, Request) (Result, error)
-
-func (f runnerFunc) Run(ctx context.Context, r Request) (Result, error) { return f(ctx, r) }
-
-func TestQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		var running, most int
-		var order []string
-		count := func(n int) {
-			mu.Lock()
-			defer mu.Unlock()
-			running += n
-			most = max(most, running)
-		}
-		q := NewQueue(runnerFunc(func(_ context.Context, r Request) (Result, error) {
-			count(1)
-			defer count(-1)
-			mu.Lock()
-			order = append(order, r.Client)
-			mu.Unlock()
-			time.Sleep(r.Limit)
-			return Result{}, nil
-		}), 2)
-		var want []string
-		for i := range 10 {
-			want = append(want, strconv.Itoa(i))
-			// No two end at the same instant.
-			go q.Run(t.Context(), Request{Client: want[i], Limit: time.Minute + time.Duration(i)*time.Second})
-			synctest.Wait()
-		}
-		// One that doesn't wait any longer loses its turn, and no other does.
-		ctx, cancel := context.WithCancel(t.Context())
-		left := make(chan error, 1)
-		go func() {
-			_, err := q.Run(ctx, Request{Client: "impatient"})
-			left <- err
-		}()
-		synctest.Wait()
-		cancel()
-		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("the impatient one got %v", err)
-		}
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if most != 2 || !reflect.DeepEqual(order, want) {
-			t.Errorf("at most %d ran at once, in the order %v", most, order)
-		}
-	})
 }

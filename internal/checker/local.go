@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"mandos/internal/client"
 )
 
 // A Local runs commands as children of this process, each in a process group
@@ -31,9 +33,9 @@ func Environment(client string) []string {
 const pipeGrace = 200 * time.Millisecond
 
 // Run implements [Runner].
-func (Local) Run(ctx context.Context, r Request) (Result, error) {
+func (Local) Run(ctx context.Context, r Request) (client.CheckResult, error) {
 	if err := r.Validate(); err != nil {
-		return Result{}, err
+		return client.CheckResult{}, err
 	}
 	limited, cancel := context.WithTimeout(ctx, r.Limit)
 	defer cancel()
@@ -51,24 +53,24 @@ func (Local) Run(ctx context.Context, r Request) (Result, error) {
 	}
 	cmd.WaitDelay = pipeGrace
 	if err := cmd.Start(); err != nil {
-		return Result{}, fmt.Errorf("running the checker: %w", err)
+		return client.CheckResult{}, fmt.Errorf("running the checker: %w", err)
 	}
 	err := cmd.Wait()
 	_ = killGroup() // what the shell has left behind, if anything
 	if ctx.Err() != nil {
-		return Result{}, context.Cause(ctx)
+		return client.CheckResult{}, context.Cause(ctx)
 	}
 	var exited *exec.ExitError
 	if err != nil && !errors.As(err, &exited) && !errors.Is(err, exec.ErrWaitDelay) && limited.Err() == nil {
-		return Result{}, fmt.Errorf("running the checker: %w", err)
+		return client.CheckResult{}, fmt.Errorf("running the checker: %w", err)
 	}
 	return Ended(cmd.ProcessState, limited.Err() != nil, out.kept), nil
 }
 
 // Ended reads a Result from the state of a shell that was waited for.
-func Ended(state *os.ProcessState, timedOut bool, output []byte) Result {
+func Ended(state *os.ProcessState, timedOut bool, output []byte) client.CheckResult {
 	status, signal := Status(state)
-	return Result{status, signal, timedOut, printable(output)}
+	return client.CheckResult{ExitStatus: status, Signal: signal, TimedOut: timedOut, Output: printable(output)}
 }
 
 // Status returns the exit status, or the signal, that ended a process.

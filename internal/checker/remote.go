@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"mandos/internal/client"
 )
 
 // SocketPath is where systemd listens for the helper.
@@ -22,27 +24,27 @@ var _ Runner = Remote{}
 const replyGrace = 30 * time.Second
 
 // Run implements [Runner].
-func (h Remote) Run(ctx context.Context, r Request) (Result, error) {
+func (h Remote) Run(ctx context.Context, r Request) (client.CheckResult, error) {
 	packet, err := MarshalRequest(r)
 	if err != nil {
-		return Result{}, fmt.Errorf("asking the checker helper: %w", err)
+		return client.CheckResult{}, fmt.Errorf("asking the checker helper: %w", err)
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unixpacket", h.Path)
 	if err != nil {
-		return Result{}, fmt.Errorf("reaching the checker helper (systemctl status mandos-checker.socket): %w", err)
+		return client.CheckResult{}, fmt.Errorf("reaching the checker helper (systemctl status mandos-checker.socket): %w", err)
 	}
 	defer conn.Close()
 	// The deadline counts on a clock that stops in suspend; then the check
 	// is late, not lost.
 	if err := conn.SetDeadline(time.Now().Add(r.Limit + replyGrace)); err != nil {
-		return Result{}, err
+		return client.CheckResult{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
 	if _, err := conn.Write(packet); err != nil {
-		return Result{}, giveUp(ctx, fmt.Errorf("asking the checker helper: %w", err))
+		return client.CheckResult{}, giveUp(ctx, fmt.Errorf("asking the checker helper: %w", err))
 	}
 	reply := make([]byte, 4*MaxOutput)
 	n, err := conn.Read(reply)
@@ -50,11 +52,11 @@ func (h Remote) Run(ctx context.Context, r Request) (Result, error) {
 		err = errors.New("it hung up")
 	}
 	if err != nil {
-		return Result{}, giveUp(ctx, fmt.Errorf("waiting for the checker helper: %w", err))
+		return client.CheckResult{}, giveUp(ctx, fmt.Errorf("waiting for the checker helper: %w", err))
 	}
 	res, err := UnmarshalReply(reply[:n])
 	if err != nil {
-		return Result{}, fmt.Errorf("the checker helper could not run the command: %w", err)
+		return client.CheckResult{}, fmt.Errorf("the checker helper could not run the command: %w", err)
 	}
 	return res, nil
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mandos/internal/client"
 )
 
 // fakeHelper answers the requests to a socket with answer; it returns the
@@ -38,15 +40,15 @@ func fakeHelper(t *testing.T, answer func(net.Conn, []byte)) string {
 func TestRemote(t *testing.T) {
 	for name, tt := range map[string]struct {
 		answer  func(net.Conn, []byte)
-		want    Result
+		want    client.CheckResult
 		wantErr string
 	}{
-		"a result":  {func(c net.Conn, _ []byte) { c.Write(MarshalReply(1, 0, false, []byte("x"), nil)) }, Result{ExitStatus: 1, Output: "x"}, ""},
-		"an error":  {func(c net.Conn, _ []byte) { c.Write(MarshalReply(0, 0, false, nil, errors.New("no such user"))) }, Result{}, "could not run the command: no such user"},
-		"hangs up":  {func(net.Conn, []byte) {}, Result{}, "hung up"},
-		"an essay":  {func(c net.Conn, _ []byte) { c.Write([]byte(strings.Repeat("x", 8*MaxOutput))) }, Result{}, "helper's reply"},
-		"a riddle":  {func(c net.Conn, _ []byte) { c.Write([]byte("?")) }, Result{}, "helper's reply"},
-		"an object": {func(c net.Conn, _ []byte) { c.Write([]byte(`{"exit_status":1000}`)) }, Result{}, "out of range"},
+		"a result":  {func(c net.Conn, _ []byte) { c.Write(MarshalReply(1, 0, false, []byte("x"), nil)) }, client.CheckResult{ExitStatus: 1, Output: "x"}, ""},
+		"an error":  {func(c net.Conn, _ []byte) { c.Write(MarshalReply(0, 0, false, nil, errors.New("no such user"))) }, client.CheckResult{}, "could not run the command: no such user"},
+		"hangs up":  {func(net.Conn, []byte) {}, client.CheckResult{}, "hung up"},
+		"an essay":  {func(c net.Conn, _ []byte) { c.Write([]byte(strings.Repeat("x", 8*MaxOutput))) }, client.CheckResult{}, "helper's reply"},
+		"a riddle":  {func(c net.Conn, _ []byte) { c.Write([]byte("?")) }, client.CheckResult{}, "helper's reply"},
+		"an object": {func(c net.Conn, _ []byte) { c.Write([]byte(`{"exit_status":1000}`)) }, client.CheckResult{}, "out of range"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Remote{fakeHelper(t, tt.answer)}.Run(t.Context(), valid)

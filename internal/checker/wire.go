@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 	"unicode/utf8"
+
+	"mandos/internal/client"
 )
 
 // The helper's protocol: the daemon connects to a SOCK_SEQPACKET socket and
@@ -66,18 +68,18 @@ func MarshalReply(exitStatus, signal int, timedOut bool, output []byte, err erro
 }
 
 // UnmarshalReply reads the helper's packet.
-func UnmarshalReply(packet []byte) (Result, error) {
+func UnmarshalReply(packet []byte) (client.CheckResult, error) {
 	var w wireReply
 	if err := unmarshal(packet, &w); err != nil {
-		return Result{}, fmt.Errorf("reading the helper's reply: %w", err)
+		return client.CheckResult{}, fmt.Errorf("reading the helper's reply: %w", err)
 	}
 	switch {
 	case w.Error != "":
-		return Result{}, errors.New(printable([]byte(w.Error)))
+		return client.CheckResult{}, errors.New(printable([]byte(w.Error)))
 	case w.ExitStatus < 0 || w.ExitStatus > 255 || w.Signal < 0 || w.Signal > 64 || len(w.Output) > MaxOutput:
-		return Result{}, errors.New("reading the helper's reply: a value is out of range")
+		return client.CheckResult{}, errors.New("reading the helper's reply: a value is out of range")
 	}
-	return Result{w.ExitStatus, w.Signal, w.TimedOut, printable(w.Output)}, nil
+	return client.CheckResult{ExitStatus: w.ExitStatus, Signal: w.Signal, TimedOut: w.TimedOut, Output: printable(w.Output)}, nil
 }
 
 // unmarshal is strict where encoding/json is lenient.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mandos/internal/checker"
+	"mandos/internal/client"
 )
 
 func TestMain(m *testing.M) {
@@ -59,7 +60,7 @@ func TestServer(t *testing.T) {
 		return Outcome{ExitStatus: 4, Output: []byte("no answer\n")}, nil
 	})
 	got, err := checker.Remote{Path: path}.Run(t.Context(), request)
-	if want := (checker.Result{ExitStatus: 4, Output: "no answer"}); err != nil || got != want {
+	if want := (client.CheckResult{ExitStatus: 4, Output: "no answer"}); err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 }

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"mandos/internal/checker"
+	"mandos/internal/client"
+	"mandos/internal/cmdline"
+	"mandos/internal/config"
+)
+
+var version = "unknown" // set by the linker
+
+// Exit statuses. Those of "test" are for scripts.
+const (
+	exitOK      = 0 // the client is alive
+	exitFailure = 1 // the client is not alive; or the helper failed
+	exitUsage   = 2
+	exitNotRun  = 3 // the checker could not be run
+)
+
+var synopsis = []string{"", "[--configdir DIR] test CLIENT"}
+
+const about = `Run the checkers of the Mandos server, for which systemd starts this command.
+With "test CLIENT", ask it as the server would to run the client's checker, and
+show what came of it.`
+
+type options struct {
+	configdir     string
+	help, version bool
+}
+
+func table(o *options) *pflag.FlagSet {
+	fs := cmdline.New("mandos-checker")
+	fs.StringVar(&o.configdir, "configdir", "/etc/mandos", "`DIR` with clients.conf")
+	fs.BoolVarP(&o.version, "version", "v", false, "print the version and exit")
+	fs.BoolVarP(&o.help, "help", "h", false, "print this help and exit")
+	return fs
+}
+
+// run is the command; it returns the exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	var o options
+	fs := table(&o)
+	operands, err := cmdline.ParseOperands(fs, args)
+	status := exitFailure
+	switch {
+	case err != nil:
+	case o.help:
+		err = cmdline.PrintHelp(stdout, fs, synopsis, about)
+	case o.version:
+		_, err = fmt.Fprintf(stdout, "mandos-checker %s\n", version)
+	case len(operands) == 0:
+		err = serve()
+	case len(operands) == 2 && operands[0] == "test":
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		var alive bool
+		alive, err = test(ctx, o.configdir, operands[1], stdout)
+		if err == nil && !alive {
+			return exitFailure
+		}
+		status = exitNotRun
+	default:
+		err = errors.New(`expected nothing, or "test" and the name of one client`)
+		status = exitUsage
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "mandos-checker: %v\n", err)
+		if fs.Parsed() {
+			return status
+		}
+		return exitUsage
+	}
+	return exitOK
+}
+
+// test runs one client's checker as the daemon would: it becomes the
+// daemon's user and asks the helper. The client's status isn't known here:
+// %(expires)s and the like are None.
+func test(ctx context.Context, configdir, name string, stdout io.Writer) (alive bool, err error) {
+	clients, findings := config.LoadClients(configdir, config.LoadOptions{})
+	settings, err := find(clients, name)
+	if err != nil {
+		return false, errors.Join(err, findings.Err())
+	}
+	now := time.Now()
+	c := client.Client{Settings: settings}
+	values := c.Variables(client.Instant{Wall: now})
+	values["dbus_object_path"] = ""
+	command, err := checker.Expand(settings.Checker, values)
+	if err != nil {
+		return false, fmt.Errorf("client %q: %w", name, err)
+	}
+	asker, err := lookUp(daemonUser)
+	if err != nil {
+		return false, err
+	}
+	if err := become(asker); err != nil {
+		return false, err
+	}
+	checks := checker.Checks{Runner: checker.Remote{Path: checker.SocketPath}}
+	fmt.Fprintf(stdout, "command: %s\n", command)
+	result, err := checks.Run(ctx, name, command, max(settings.Interval, leastLimit))
+	if err != nil {
+		return false, err
+	}
+	if result.Output != "" {
+		fmt.Fprintf(stdout, "output:\n%s\n", result.Output)
+	}
+	fmt.Fprintf(stdout, "result: %s, after %v\n", describe(result), time.Since(now).Round(time.Millisecond))
+	return result.OK(), nil
+}
+
+// leastLimit is what a checker gets at least (as long as its interval, but at least this).
+const leastLimit = 10 * time.Second
+
+func find(clients config.Clients, name string) (client.Settings, error) {
+	for _, c := range clients {
+		if c.Settings.Name == name {
+			return c.Settings, nil
+		}
+	}
+	return client.Settings{}, fmt.Errorf("clients.conf has no client %q", name)
+}
+
+// become gives up root for the user that the helper answers.
+func become(who ids) error {
+	if syscall.Geteuid() == int(who.uid) {
+		return nil
+	}
+	err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(who.gid)), syscall.Setuid(int(who.uid)))
+	if err != nil {
+		return fmt.Errorf("becoming user %s, whom the helper answers (run this as root): %w", daemonUser, err)
+	}
+	return nil
+}
+
+func describe(r client.CheckResult) string {
+	switch {
+	case r.TimedOut:
+		return "killed, because it took too long: not alive"
+	case r.Signal != 0:
+		return fmt.Sprintf("ended by signal %d: not alive", r.Signal)
+	case r.ExitStatus == 0:
+		return "exit status 0: alive"
+	}
+	return fmt.Sprintf("exit status %d: not alive", r.ExitStatus)
+}
