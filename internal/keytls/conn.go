@@ -44,6 +44,7 @@ type Conn struct {
 	suite    wire.Suite
 	group    wire.Group
 	identity keyid.Identity
+	validity keyid.Validity
 
 	in  reader
 	out writer
@@ -103,6 +104,15 @@ func (c *Conn) PeerIdentity() keyid.Identity {
 		return keyid.Identity{}
 	}
 	return c.identity
+}
+
+// PeerValidity returns what the key of PeerIdentity says of its own life. It
+// is the caller's to ask whether that holds now.
+func (c *Conn) PeerValidity() keyid.Validity {
+	if !c.done.Load() {
+		return keyid.Validity{}
+	}
+	return c.validity
 }
 
 // Negotiated returns the version, the cipher suite and the group that the

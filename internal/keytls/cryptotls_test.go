@@ -23,7 +23,7 @@ func TestAgainstCryptoTLS(t *testing.T) {
 	}
 	var variants []variant
 	groups := []wire.Group{wire.X25519MLKEM768, wire.X25519, wire.P256, wire.P384, wire.P521}
-	for _, suite := range defaultPolicy.Suites {
+	for _, suite := range suites13 {
 		for _, group := range groups {
 			variants = append(variants,
 				variant{"Ed25519", suite, group, group},

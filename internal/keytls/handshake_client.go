@@ -60,20 +60,20 @@ func (hs *clientState) makeClientHello() error {
 
 	add := func(e wire.Extension) { h.Extensions = append(h.Extensions, e) }
 	if tls12 {
-		add(wire.Extension{Type: wire.ExtExtendedMasterSecret})
-		if slices.Contains(p.CertificateTypes, wire.OpenPGP) {
-			add(wire.Extension{Type: wire.ExtCertType, Data: []byte{1, byte(wire.OpenPGP)}})
+		add(wire.ExtendedMasterSecret())
+		if t := c.certificateType12().code(); t != wire.X509 {
+			add(wire.CertificateTypes(t))
 		}
 	}
 	if t := c.certificateType().code(); tls13 && t != wire.X509 {
 		add(wire.ServerCertificateTypes(t))
 	}
 	if tls12 {
-		add(wire.Extension{Type: wire.ExtRenegotiationInfo, Data: []byte{0}})
+		add(wire.RenegotiationInfo())
 	}
 	add(wire.SupportedGroups(p.Groups...))
 	if tls12 {
-		add(wire.Extension{Type: wire.ExtECPointFormats, Data: []byte{1, 0}})
+		add(wire.UncompressedPoints())
 	}
 	add(wire.SignatureAlgorithms(p.SignatureSchemes...))
 	if tls13 {

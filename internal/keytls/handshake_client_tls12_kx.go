@@ -1,7 +1,6 @@
 package keytls
 
 import (
-	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -12,39 +11,8 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// ecdhe12 makes our half of an ECDHE key exchange against the server's point
-// (RFC 8422, section 5.10). crypto/ecdh refuses what isn't on the curve, the
-// point at infinity, and an X25519 secret of zeros.
-func ecdhe12(g wire.Group, point []byte) (public, shared []byte, err error) {
-	var curve ecdh.Curve
-	switch g {
-	case wire.P256:
-		curve = ecdh.P256()
-	case wire.P384:
-		curve = ecdh.P384()
-	case wire.P521:
-		curve = ecdh.P521()
-	case wire.X25519:
-		curve = ecdh.X25519()
-	default:
-		return nil, nil, fmt.Errorf("%v isn't for TLS 1.2", g)
-	}
-	peer, err := curve.NewPublicKey(point)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the public value isn't on %v", g)
-	}
-	own, err := curve.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	if shared, err = own.ECDH(peer); err != nil {
-		return nil, nil, fmt.Errorf("the public value is degenerate in %v", g)
-	}
-	return own.PublicKey().Bytes(), shared, nil
-}
-
 const (
-	minDHBits = 2048
+	leastDHBits = 2048 // of any policy
 	// maxDHBits bounds the groups that have to be checked for being safe;
 	// those of RFC 7919 may be larger.
 	maxDHBits = 4096
@@ -54,7 +22,7 @@ const (
 )
 
 var (
-	errDHSmall  = fmt.Errorf("a Diffie-Hellman group of less than %d bits", minDHBits)
+	errDHSmall  = errors.New("a Diffie-Hellman group that is too small")
 	errDHLarge  = fmt.Errorf("a Diffie-Hellman group of more than %d bits that isn't of RFC 7919", maxDHBits)
 	errDHPrime  = errors.New("a Diffie-Hellman group whose modulus is composite")
 	errDHUnsafe = errors.New("a Diffie-Hellman group whose prime isn't safe (an old mandos-client that makes its own group needs %COMPAT in the priority string)")
@@ -64,10 +32,10 @@ var (
 // dhe12 makes our half of a DHE key exchange (RFC 5246, section 8.1.2). The
 // prime has to be of RFC 7919 or safe; where lax is true, prime is enough: the
 // order of the generator can't be known then, and the group is as good as
-// who signed it. math/big isn't constant-time; the exponent is used once.
-func dhe12(k *wire.ServerKeyExchange, lax bool) (public, shared []byte, err error) {
+// who signed it. least is how many bits the prime has to have. math/big isn't constant-time; the exponent is used once.
+func dhe12(k *wire.ServerKeyExchange, least int, lax bool) (public, shared []byte, err error) {
 	p, g, y := new(big.Int).SetBytes(k.P), new(big.Int).SetBytes(k.G), new(big.Int).SetBytes(k.Y)
-	if err := checkDHGroup(p, lax); err != nil {
+	if err := checkDHGroup(p, least, lax); err != nil {
 		return nil, nil, err
 	}
 	// In a safe-prime group all but 1 and p-1 generate a large subgroup.
@@ -93,11 +61,11 @@ func dhe12(k *wire.ServerKeyExchange, lax bool) (public, shared []byte, err erro
 }
 
 // checkDHGroup holds the modulus p to what dhe12 says.
-func checkDHGroup(p *big.Int, lax bool) error {
+func checkDHGroup(p *big.Int, least int, lax bool) error {
 	bits := p.BitLen()
 	switch {
-	case bits < minDHBits:
-		return errDHSmall
+	case bits < least:
+		return fmt.Errorf("%w: %d bits, %d are wanted", errDHSmall, bits, least)
 	case isFFDHE(p):
 		return nil
 	case bits > maxDHBits:

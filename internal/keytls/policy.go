@@ -15,24 +15,39 @@ type Policy struct {
 	Groups           []wire.Group
 	KeyShares        []wire.Group // for which a ClientHello brings a share; each one of Groups
 	SignatureSchemes []wire.SignatureScheme
-	CertificateTypes []wire.CertificateType
+	CertificateTypes []wire.CertificateType // raw public keys for TLS 1.3, OpenPGP for TLS 1.2
+
+	// For DHE, in TLS 1.2 only.
+	MinDHBits int  // of the modulus; less than 2048, and 0, mean 2048
+	AnyPrime  bool // take a modulus that is prime but not known to be safe, as old GnuTLS makes them
 }
 
-// defaultPolicy needs no second round trip with the GnuTLS of Debian 12 and
-// 13, and takes the post-quantum hybrid where the peer has it.
+// minDHBits returns the least bits of a modulus.
+func (p *Policy) minDHBits() int { return max(p.MinDHBits, leastDHBits) }
+
+// defaultPolicy is for both generations in one hello. It needs no second round
+// trip with the GnuTLS of Debian 12 and 13, takes the post-quantum hybrid where
+// the peer has it, and GnuTLS 3.3 to 3.5 find their TLS 1.2 in it.
 var defaultPolicy = Policy{
-	Versions:  []wire.Version{wire.VersionTLS13},
-	Suites:    []wire.Suite{wire.AES256GCM, wire.ChaCha20Poly1305, wire.AES128GCM},
+	Versions: []wire.Version{wire.VersionTLS13, wire.VersionTLS12},
+	Suites: []wire.Suite{
+		wire.AES256GCM, wire.ChaCha20Poly1305, wire.AES128GCM,
+		wire.ECDHEECDSAAES256GCM, wire.ECDHEECDSAChaCha20Poly1305,
+		wire.ECDHERSAAES256GCM, wire.ECDHERSAChaCha20Poly1305, wire.ECDHERSAAES128GCM,
+		wire.DHERSAAES256GCM, wire.DHERSAChaCha20Poly1305,
+	},
 	Groups:    []wire.Group{wire.X25519MLKEM768, wire.X25519, wire.P256, wire.P384, wire.P521},
 	KeyShares: []wire.Group{wire.X25519, wire.P256},
 	SignatureSchemes: []wire.SignatureScheme{
 		wire.Ed25519, wire.ECDSAP256SHA256, wire.ECDSAP384SHA384, wire.ECDSAP521SHA512,
 		wire.RSAPSSSHA256, wire.RSAPSSSHA384, wire.RSAPSSSHA512,
+		wire.RSAPKCS1SHA256, wire.RSAPKCS1SHA384, wire.RSAPKCS1SHA512,
 	},
-	CertificateTypes: []wire.CertificateType{wire.RawPublicKey},
+	CertificateTypes: []wire.CertificateType{wire.RawPublicKey, wire.OpenPGP},
 }
 
-// complete returns p with the default's lists where p has none.
+// complete returns p with the default's lists where p has none. A version
+// whose certificate type p hasn't got is taken out.
 func (p Policy) complete() Policy {
 	if p.Versions == nil {
 		p.Versions = defaultPolicy.Versions
@@ -59,6 +74,13 @@ func (p Policy) complete() Policy {
 	if p.CertificateTypes == nil {
 		p.CertificateTypes = defaultPolicy.CertificateTypes
 	}
+	p.Versions = slices.DeleteFunc(slices.Clone(p.Versions), func(v wire.Version) bool {
+		t := wire.OpenPGP
+		if v == wire.VersionTLS13 {
+			t = wire.RawPublicKey
+		}
+		return !slices.Contains(p.CertificateTypes, t)
+	})
 	return p
 }
 

@@ -390,6 +390,9 @@ func (c *Conn) writeData(b []byte) (written int, err error) {
 // served long enough (RFC 8446, sections 4.6.3 and 5.5).
 func (c *Conn) renewKeys() error {
 	w := &c.out
+	if c.version == wire.VersionTLS12 && w.protection.Exhausted() {
+		return fmt.Errorf("writing to %s: %w", c.peer(), schedule.ErrExhausted)
+	}
 	if c.version != wire.VersionTLS13 || !w.updateWanted.Swap(false) && !w.protection.Exhausted() {
 		return nil
 	}

@@ -123,6 +123,9 @@ func (p *Premaster) master(label string, seed []byte) *Master {
 	return &Master{p.suite, secret.New(out)}
 }
 
+// Wipe overwrites the secret.
+func (p *Premaster) Wipe() { p.secret.Wipe() }
+
 // Master is the second stage.
 type Master struct {
 	suite  *Suite12
