@@ -1,0 +1,153 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mandos/internal/keytls"
+	"mandos/internal/pgp"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	// handshakeTimeout bounds greeting and handshake; Mandos servers give
+	// them 10 s.
+	handshakeTimeout = 15 * time.Second
+	// dataTimeout bounds the wait for more of a secret that has begun. For
+	// its beginning there is no limit: an operator may have to approve.
+	dataTimeout = 30 * time.Second
+	// maxMessage bounds the encrypted password.
+	maxMessage = pgp.MaxPassword + 1<<20
+)
+
+// greeting tells the server the version of the protocol.
+const greeting = "1\r\n"
+
+// errNoSecret is what a server says that doesn't know the client, or denies
+// it: it doesn't tell which.
+var errNoSecret = errors.New("the server gives no password: it doesn't know this host's key, or the host is disabled there, or wasn't approved; its journal tells")
+
+// An asker asks one server, once.
+type asker struct {
+	tls *keytls.Config
+	key *pgp.Key
+	log *notes
+}
+
+// ask returns the password that s has for this host.
+func (a *asker) ask(ctx context.Context, s server) ([]byte, error) {
+	a.log.tell("%v: connecting", s)
+	conn, err := dial(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	// The end of ctx ends every read and write at once.
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	message, err := a.receive(conn, s)
+	if err != nil {
+		return nil, err
+	}
+	if len(message) == 0 {
+		return nil, errNoSecret
+	}
+	password, signed, err := a.key.Open(message, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if !signed {
+		a.log.warn("%v: the password isn't signed by this host's key, as it would be if mandos-keygen had made it", s)
+	}
+	return password, nil
+}
+
+// receive greets, takes the TLS server's role, and reads the secret up to
+// the server's close_notify.
+func (a *asker) receive(transport net.Conn, s server) ([]byte, error) {
+	_ = transport.SetDeadline(time.Now().Add(handshakeTimeout))
+	if _, err := io.WriteString(transport, greeting); err != nil {
+		return nil, fmt.Errorf("greeting: %w", err)
+	}
+	conn := keytls.Server(transport, a.tls)
+	if err := conn.Handshake(); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	a.log.tell("%v: connected, waiting for the password", s)
+	_ = conn.SetDeadline(time.Time{})
+
+	var message []byte
+	buf := make([]byte, 1<<14) // the most that a record holds
+	for {
+		n, err := conn.Read(buf)
+		message = append(message, buf[:n]...)
+		if err == io.EOF { // the server's close_notify: nothing was cut off
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the password: %w", err)
+		}
+		if len(message) > maxMessage {
+			return nil, fmt.Errorf("reading the password: more than %d bytes", maxMessage)
+		}
+		_ = conn.SetDeadline(time.Now().Add(dataTimeout))
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if err := conn.CloseWrite(); err != nil {
+		a.log.tell("%v: closing: %v", s, err)
+	}
+	return message, nil
+}
+
+// dial connects. A server that is switched off while the client waits for an
+// operator's approval is noticed within a minute.
+func dial(ctx context.Context, s server) (net.Conn, error) {
+	d := net.Dialer{
+		Timeout: dialTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 4,
+		},
+	}
+	if s.device != "" {
+		d.Control = func(_, _ string, raw syscall.RawConn) error {
+			var err error
+			if e := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), s.device) }); e != nil {
+				return e
+			}
+			if err != nil {
+				return fmt.Errorf("binding to interface %s: %w", s.device, err)
+			}
+			return nil
+		}
+	}
+	conn, err := d.DialContext(ctx, "tcp", s.addr.String())
+	if err != nil {
+		if op, ok := errors.AsType[*net.OpError](err); ok {
+			err = op.Err // without the address, which the line begins with
+		}
+		if call, ok := errors.AsType[*os.SyscallError](err); ok {
+			err = call.Err
+		}
+		return nil, fmt.Errorf("connecting: %w", err)
+	}
+	return conn, nil
+}
+
+// notReady reports whether err says that this host's network isn't ready:
+// link-local addresses are tentative for a second or two after an interface
+// comes up (RFC 4862, section 5.4).
+func notReady(err error) bool {
+	for _, e := range []error{unix.EADDRNOTAVAIL, unix.ENETUNREACH, unix.ENETDOWN, unix.ENODEV} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

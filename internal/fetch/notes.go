@@ -1,0 +1,51 @@
+package fetch
+
+import (
+	"fmt"
+	"io"
+	"sync"
+)
+
+// notes writes lines for a person at the console.
+type notes struct {
+	mu    sync.Mutex
+	w     io.Writer
+	debug bool
+	last  map[string]string // the last error of each server
+}
+
+func (n *notes) line(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	fmt.Fprintf(n.w, "mandos-client: "+format+"\n", args...)
+}
+
+// tell writes with --debug only.
+func (n *notes) tell(format string, args ...any) {
+	if n.debug {
+		n.line(format, args...)
+	}
+}
+
+func (n *notes) warn(format string, args ...any) { n.line("warning: "+format, args...) }
+
+// error writes an error about a server or, if about is empty, of the program.
+// The error that the server had before isn't written again: a server may be
+// asked for hours.
+func (n *notes) error(about string, err error) {
+	text := err.Error()
+	if about == "" {
+		n.line("%s", text)
+		return
+	}
+	n.mu.Lock()
+	repeated := n.last[about] == text
+	if n.last == nil || len(n.last) > 1000 { // servers come and go
+		n.last = map[string]string{}
+	}
+	n.last[about] = text
+	n.mu.Unlock()
+	if !repeated || n.debug {
+		n.line("%s: %s", about, text)
+	}
+}
