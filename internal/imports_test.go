@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"internal/keytls/wire", "internal/pgp"},
 	{"internal/keytls/peerkey", "internal/keytls/schedule"},
 	{"internal/clientkeys", "internal/keytls"},
-	{"internal/client"},
+	{"internal/client", "internal/fetch/fetchtest"},
 	{"internal/registry"},
 	{"internal/avahi", "internal/busapi", "internal/checker", "internal/operator", "internal/server", "internal/store"},
 	{"internal/config"},

@@ -141,6 +141,9 @@ func (c Command) run(ctx context.Context, o options, log *notes) error {
 			return err
 		}
 	}
+	if o.connect == "" {
+		return usagef("servers can't be looked for yet: say where one is with --connect ADDRESS:PORT")
+	}
 	warnOfIgnored(o, log)
 
 	signer, err := clientkeys.ReadTLSPair(o.tlsPub, o.tlsPriv)
