@@ -22,6 +22,7 @@ var (
 	HandshakeFailed = Event{"3916836c00db4d8c8801343e6995bf80", slog.LevelWarn, "a TLS handshake failed"}
 	HungUp          = Event{"de2d13ca0e164474be0c816e2cc90dfa", slog.LevelInfo, "a client hung up before it had its secret"}
 	Evicted         = Event{"278c05eefaa944debd7d4c08897608d7", slog.LevelWarn, "cut off a session to make room for another"}
+	SessionCut      = Event{"a68c43cdb3fd4b898084934484189576", slog.LevelInfo, "cut off a session, the server stops"}
 	TurnedAway      = Event{"2815155a625141adbd9c2af09414ff6b", slog.LevelWarn, "turned a connection away, all sessions are in use"}
 	AcceptFailed    = Event{"9345cb2014c042bd9309f10432eb5058", slog.LevelError, "could not accept a connection"}
 	SessionCrashed  = Event{"30ba724a4b7144e39cad3d163d174434", LevelCritical, "a session crashed, which is a bug in mandos"}

@@ -1,0 +1,196 @@
+// Package server serves Mandos clients: it accepts their connections and
+// gives each a session, from greeting to close_notify. Whether a client may
+// have its secret is not its business: it asks a Directory.
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"mandos/internal/journal"
+	"mandos/internal/keyid"
+	"mandos/internal/registry"
+)
+
+// A Directory knows the clients and decides over their secrets. It logs what
+// it refuses and what it releases.
+type Directory interface {
+	// Lookup returns the name of the client that caller's identity belongs
+	// to, or a *client.Refusal (Unknown).
+	Lookup(caller registry.Caller) (name string, err error)
+	// Approve returns nil when the client may have its secret as far as
+	// approval and status go now; where an operator is asked, it waits. Else
+	// it returns a *client.Refusal, or another error when ctx ended, which
+	// it does when the caller hangs up.
+	Approve(ctx context.Context, name string, caller registry.Caller) error
+	// Release makes the last check of eligibility, at this instant, and
+	// journals it before the secret moves.
+	Release(name string, caller registry.Caller) (*registry.Handout, error)
+}
+
+// TLS is what a session needs of a TLS connection; a *keytls.Conn in the TLS
+// client's role is one.
+type TLS interface {
+	// Handshake returns an error that says which side erred; an alert has
+	// been sent.
+	Handshake() error
+	// PeerIdentity returns what the peer proved in the handshake.
+	PeerIdentity() keyid.Identity
+	// Read may be called while Write is. After a time-out both can go on.
+	Read([]byte) (int, error)
+	Write([]byte) (int, error)
+	// CloseWrite sends close_notify.
+	CloseWrite() error
+	// CloseNotify sends close_notify if that wasn't done, waits at
+	// most a second for the peer's, and closes.
+	CloseNotify() error
+	// Close closes at once.
+	Close() error
+}
+
+// Defaults of Server's fields.
+const (
+	DefaultHandshakeTimeout = 10 * time.Second
+	DefaultWriteTimeout     = 30 * time.Second
+	DefaultStopTimeout      = 5 * time.Second
+	DefaultMaxSessions      = 2048
+	DefaultMaxPerSource     = 512
+)
+
+const (
+	closeTimeout  = time.Second            // for sending close_notify to a peer that is refused
+	acceptBackoff = 100 * time.Millisecond // after an error, such as too many open files
+	noiseBurst    = 20                     // entries of one kind in a minute
+)
+
+// A Server serves clients. Fields are set before Serve is called; those with
+// a default may be zero.
+type Server struct {
+	Directory Directory
+	TLS       func(net.Conn) TLS // wraps a connection whose greeting was read
+	Log       *slog.Logger
+
+	HandshakeTimeout time.Duration // for greeting and handshake together
+	WriteTimeout     time.Duration // for writing the secret
+	StopTimeout      time.Duration // for sessions that are open when Serve's context ends
+	MaxSessions      int           // open at once
+	MaxPerSource     int           // of one source that haven't proved who they are
+
+	noise *journal.Throttle
+
+	mu       sync.Mutex
+	table    table
+	sessions sync.WaitGroup
+	loops    []*loop
+}
+
+// Serve accepts connections from all listeners until ctx ends, lets open
+// sessions go on for at most StopTimeout, and returns when all have ended. It
+// closes the listeners. Its error is nil if ctx ended it.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	s.setDefaults()
+	defer s.noise.Flush()
+
+	// Sessions outlive ctx.
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+
+	accepting, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var loops sync.WaitGroup
+	for _, l := range listeners {
+		context.AfterFunc(accepting, func() { _ = l.Close() })
+		one := &loop{server: s, listener: l}
+		s.mu.Lock()
+		s.loops = append(s.loops, one)
+		s.mu.Unlock()
+		loops.Go(func() {
+			if err := one.run(accepting, life); err != nil {
+				stop(fmt.Errorf("accepting connections at %v: %w", l.Addr(), err))
+			}
+		})
+	}
+	<-accepting.Done()
+	loops.Wait()
+
+	hurry := time.AfterFunc(s.StopTimeout, func() { end(errStopped) })
+	defer hurry.Stop()
+	s.sessions.Wait()
+	if ctx.Err() == nil {
+		return context.Cause(accepting)
+	}
+	return nil
+}
+
+func (s *Server) setDefaults() {
+	setDefault(&s.HandshakeTimeout, DefaultHandshakeTimeout)
+	setDefault(&s.WriteTimeout, DefaultWriteTimeout)
+	setDefault(&s.StopTimeout, DefaultStopTimeout)
+	setDefault(&s.MaxSessions, DefaultMaxSessions)
+	setDefault(&s.MaxPerSource, DefaultMaxPerSource)
+	s.table.max, s.table.maxPerSource = s.MaxSessions, s.MaxPerSource
+	s.noise = journal.NewThrottle(s.Log, noiseBurst)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// start gives conn a session, if there is room.
+func (s *Server) start(life context.Context, conn net.Conn) {
+	ses := &session{server: s, conn: conn, peer: addrPort(conn.RemoteAddr())}
+	ses.source = sourceOf(ses.peer.Addr())
+	ses.ctx, ses.end = context.WithCancelCause(life)
+	s.mu.Lock()
+	evicted, ok := s.table.add(ses)
+	s.mu.Unlock()
+	if evicted != nil {
+		evicted.end(errEvicted)
+	}
+	if !ok {
+		ses.end(nil)
+		_ = conn.Close()
+		s.noise.Log(life, journal.TurnedAway, journal.Peer(ses.peer))
+		return
+	}
+	s.sessions.Go(ses.serve)
+}
+
+func (s *Server) evictOldest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if oldest := s.table.unproved.Front(); oldest != nil {
+		oldest.Value.(*session).end(errEvicted)
+	}
+}
+
+func (s *Server) proved(ses *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.proved(ses)
+}
+
+func (s *Server) remove(ses *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.remove(ses)
+}
+
+// addrPort returns addr with IPv4 addresses in their own form, or the zero
+// AddrPort if it isn't that of a TCP connection.
+func addrPort(addr net.Addr) netip.AddrPort {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

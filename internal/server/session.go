@@ -1,0 +1,223 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/journal"
+	"mandos/internal/registry"
+)
+
+// Why sessions end before their time.
+var (
+	errEvicted    = errors.New("cut off to make room")
+	errStopped    = errors.New("the server stops")
+	errHungUp     = errors.New("the client hung up")
+	errSpoke      = errors.New("the client sent data, which no client does")
+	errRevoked    = errors.New("the client stopped being eligible while its secret was sent")
+	errCrashed    = errors.New("the session crashed")
+	errNoGreeting = errors.New("hung up without a word")
+)
+
+// A session is one connection's life.
+type session struct {
+	server *Server
+	conn   net.Conn
+	peer   netip.AddrPort
+	source source
+
+	ctx context.Context         // ends when the session must
+	end context.CancelCauseFunc // ends it
+
+	counted bool // owned by the table
+}
+
+// run is the whole of a session, in seven steps. Its error says why the peer
+// got no secret, and is to be logged as event; it is nil also where the
+// registry has logged the reason.
+func (s *session) run() (event journal.Event, err error) {
+	// 1. Deadline: for all that a peer can do before it has proved anything.
+	if err := s.conn.SetDeadline(time.Now().Add(s.server.HandshakeTimeout)); err != nil {
+		return journal.HandshakeFailed, err
+	}
+
+	// 2. Greeting.
+	conn, err := readGreeting(s.conn)
+	if err != nil {
+		return journal.BadGreeting, err
+	}
+
+	// 3. Handshake.
+	tls := s.server.TLS(conn)
+	defer tls.Close()
+	if err := tls.Handshake(); err != nil {
+		return journal.HandshakeFailed, err
+	}
+	caller := registry.Caller{Addr: s.peer, Identity: tls.PeerIdentity()}
+
+	// 4. Lookup.
+	name, err := s.server.Directory.Lookup(caller)
+	if err != nil {
+		return journal.HandshakeFailed, s.refuse(tls, err)
+	}
+	s.server.proved(s)
+
+	// 5. Approval, for as long as it takes or the client waits.
+	if err := s.conn.SetDeadline(time.Time{}); err != nil {
+		return journal.HungUp, err
+	}
+	gone, stopWatching := s.watch(tls)
+	err = s.server.Directory.Approve(gone, name, caller)
+	cause := context.Cause(gone)
+	stopWatching()
+	if err != nil {
+		if cause != nil && !isRefusal(err) {
+			err = cause
+		}
+		return journal.HungUp, s.refuse(tls, err)
+	}
+
+	// 6. Release and write: the registry checks for the last time, and logs.
+	if err := s.conn.SetDeadline(time.Now().Add(s.server.WriteTimeout)); err != nil {
+		return journal.HungUp, err
+	}
+	handout, err := s.server.Directory.Release(name, caller)
+	if err != nil {
+		return journal.HungUp, s.refuse(tls, err)
+	}
+	if s.handOut(tls, handout) != nil {
+		return journal.Event{}, nil
+	}
+
+	// 7. Close, when the client has had its chance to say goodbye.
+	_ = tls.CloseNotify()
+	return journal.Event{}, nil
+}
+
+// refuse tells the peer that it gets nothing, with close_notify and not one
+// byte of application data. It returns the error that is left to be logged:
+// none for a refusal, which the registry has logged.
+func (s *session) refuse(tls TLS, err error) error {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_ = tls.CloseNotify()
+	if isRefusal(err) {
+		return nil
+	}
+	return err
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*client.Refusal](err)
+	return ok
+}
+
+// watch returns a context that ends when the client hangs up, or when the
+// session ends. A client has nothing to say, so its first byte of data counts
+// as a hang-up too.
+func (s *session) watch(tls TLS) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var b [1]byte
+		n, err := tls.Read(b[:])
+		switch {
+		case n > 0:
+			cancel(errSpoke)
+		case errors.Is(err, os.ErrDeadlineExceeded): // stop was called
+		case err == io.EOF:
+			cancel(errHungUp)
+		default:
+			cancel(fmt.Errorf("%w: %w", errHungUp, err))
+		}
+	}()
+	return ctx, func() {
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // ends Read
+		<-done
+		cancel(nil)
+	}
+}
+
+// handOut writes the secret and then close_notify, without which the client
+// would throw the secret away. It cuts the connection off when the client
+// stops being eligible meanwhile. The registry learns, and logs, how it ended.
+func (s *session) handOut(tls TLS, handout *registry.Handout) (err error) {
+	err = errCrashed // until it is known better
+	written := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		select {
+		case <-handout.Revoked:
+			s.end(errRevoked)
+			s.cut()
+		case <-written:
+		}
+	})
+	defer func() {
+		close(written)
+		watcher.Wait()
+		if cause := context.Cause(s.ctx); cause != nil && err != nil {
+			err = cause
+		}
+		handout.Done(err)
+	}()
+
+	select {
+	case <-handout.Revoked:
+		return errRevoked
+	default:
+	}
+	if _, err := tls.Write(handout.Secret.Reveal()); err != nil {
+		return err
+	}
+	return tls.CloseWrite()
+}
+
+// cut closes the connection so that nothing leaves any more that hasn't left
+// this host yet.
+func (s *session) cut() {
+	if l, ok := s.conn.(interface{ SetLinger(int) error }); ok {
+		_ = l.SetLinger(0)
+	}
+	_ = s.conn.Close()
+}
+
+// serve runs the session and logs how it ended.
+func (s *session) serve() {
+	defer s.server.remove(s)
+	defer s.conn.Close()
+	defer s.end(nil)
+	stop := context.AfterFunc(s.ctx, s.cut)
+	defer stop()
+	peer := journal.Peer(s.peer)
+	defer func() {
+		// A peer that finds a bug of ours must not take the others down.
+		if p := recover(); p != nil {
+			journal.SessionCrashed.Log(s.ctx, s.server.Log, peer, journal.Err(fmt.Errorf("%v\n%s", p, debug.Stack())))
+		}
+	}()
+
+	s.server.noise.Log(s.ctx, journal.Connected, peer)
+	event, err := s.run()
+	cause := context.Cause(s.ctx)
+	switch {
+	case err == nil || errors.Is(err, errNoGreeting):
+	case cause == errEvicted:
+		s.server.noise.Log(s.ctx, journal.Evicted, peer)
+	case cause == errStopped:
+		s.server.noise.Log(s.ctx, journal.SessionCut, peer)
+	case errors.Is(err, os.ErrDeadlineExceeded) && event != journal.HungUp:
+		s.server.noise.Log(s.ctx, event, peer, journal.Err(fmt.Errorf("not done within %v", s.server.HandshakeTimeout)))
+	default:
+		s.server.noise.Log(s.ctx, event, peer, journal.Err(err))
+	}
+}
