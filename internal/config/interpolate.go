@@ -10,7 +10,8 @@ import (
 // levels of ten references each would be ten thousand million.
 const (
 	maxDepth     = 10
-	maxExpansion = 32 << 20 // bytes and references
+	maxExpansion = 32 << 20 // bytes, each reference counting as perReference
+	perReference = 64
 )
 
 // value returns the entry's value in s with each %(key)s replaced by that
@@ -40,7 +41,7 @@ func (x *expansion) expand(raw string, depth int) error {
 	for {
 		text, rest, found := strings.Cut(raw, "%")
 		x.out.WriteString(text)
-		if x.work += 1 + len(text); x.work > maxExpansion {
+		if x.work += perReference + len(text); x.work > maxExpansion {
 			return errors.New("the values that %(…)s refers to are too large together")
 		}
 		switch {
@@ -60,7 +61,7 @@ func (x *expansion) expand(raw string, depth int) error {
 			}
 			if strings.IndexByte(e.value, '%') < 0 {
 				x.out.WriteString(e.value)
-				x.work += 1 + len(e.value)
+				x.work += perReference + len(e.value)
 			} else if err := x.expand(e.value, depth+1); err != nil {
 				return err
 			}

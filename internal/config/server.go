@@ -63,7 +63,7 @@ func table(cl *CommandLine) *pflag.FlagSet {
 	fs := cmdline.New("mandos")
 	for i := range Options {
 		o := &Options[i]
-		fs.VarP(&flag{option: o, cl: cl}, o.Long, o.Short, o.Help)
+		fs.VarP(&optionFlag{option: o, cl: cl}, o.Long, o.Short, o.Help)
 		if o.Arg == "" {
 			fs.Lookup(o.Long).NoOptDefVal = noValue
 		}
@@ -74,13 +74,13 @@ func table(cl *CommandLine) *pflag.FlagSet {
 // noValue is what the library passes for a flag without a value.
 const noValue = "true"
 
-// A flag is one Option on the command line.
-type flag struct {
+// An optionFlag is one Option on the command line.
+type optionFlag struct {
 	option *Option
 	cl     *CommandLine
 }
 
-func (f *flag) Set(v string) error {
+func (f *optionFlag) Set(v string) error {
 	if f.option.Arg == "" {
 		if v != noValue {
 			return fmt.Errorf("it takes no value")
@@ -99,7 +99,7 @@ func (f *flag) Set(v string) error {
 	return nil
 }
 
-func (f *flag) String() string {
+func (f *optionFlag) String() string {
 	if f.option == nil || f.option.Arg == "" {
 		return ""
 	}
@@ -107,7 +107,7 @@ func (f *flag) String() string {
 }
 
 // Type names the value in the help.
-func (f *flag) Type() string {
+func (f *optionFlag) Type() string {
 	if f.option.Arg == "" {
 		return "bool"
 	}
