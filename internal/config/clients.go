@@ -1,7 +1,10 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -207,7 +210,14 @@ func (l *loader) get(s *section, key string) *value {
 	}
 	var err error
 	if v.text, err = l.value(s, e); err != nil {
-		l.complain(s, &v, err.Error(), "define the key that is meant, or write %% for a literal %")
+		p := asProblem(err)
+		switch {
+		case key == "secret":
+			p.remedy = "copy the secret again: base64 has no %"
+		case key == "checker" && strings.HasSuffix(p.remedy, literal):
+			p.remedy = strings.TrimSuffix(p.remedy, literal) + "write %%%% for a literal %, and %%(host)s for what is known when the checker is run"
+		}
+		l.complain(s, &v, p.what, p.remedy)
 		return nil
 	}
 	return &v
@@ -278,16 +288,42 @@ func (l *loader) duration(s *section, key string, positive bool) time.Duration {
 	const remedy = `write it like PT5M or PT1H30M, or in the old form like "5m 30s"`
 	d, err := isodur.Parse(v.text)
 	switch {
+	case errors.Is(err, isodur.ErrTooLong):
+		l.complain(s, v, err.Error(), "shorten it to "+maxText+" or less")
 	case err != nil:
-		l.complain(s, v, err.Error(), remedy)
+		l.complain(s, v, err.Error(), cmp.Or(likelyDuration(v.text), remedy)+commentHint(v.text))
 	case d < 0:
-		l.complain(s, v, fmt.Sprintf("%q is less than nothing", v.text), remedy)
+		l.complain(s, v, fmt.Sprintf("%q is negative", v.text), remedy)
+	case d == 0 && v.text == "" && positive:
+		l.complain(s, v, "it is empty, which means no time at all", remedy+", or remove the line")
 	case d == 0 && positive:
 		l.complain(s, v, fmt.Sprintf("%q is no time at all", v.text), remedy)
 	case d > maxDuration:
-		l.complain(s, v, fmt.Sprintf("%q is longer than %s", v.text, maxText), "shorten it")
+		l.complain(s, v, fmt.Sprintf("%q is too long", v.text), "shorten it to "+maxText+" or less")
 	}
 	return d
+}
+
+// likelyDuration says what to write instead of text where that can be
+// guessed, or nothing.
+func likelyDuration(text string) string {
+	for _, guess := range []string{strings.ToUpper(text), strings.ToLower(text)} {
+		if _, err := isodur.Parse(guess); err == nil {
+			return fmt.Sprintf("write %q", guess)
+		}
+	}
+	if _, err := isodur.Parse("PT" + text + "S"); err == nil {
+		return fmt.Sprintf("write PT%sS if seconds are meant", text)
+	}
+	return ""
+}
+
+// commentHint is for the remedy where a comment was taken as part of a value.
+func commentHint(text string) string {
+	if strings.Contains(text, " #") || strings.Contains(text, " ;") {
+		return "; a comment needs a line of its own"
+	}
+	return ""
 }
 
 // booleans are the words that Python's configparser knows, in lower case.
@@ -303,7 +339,7 @@ func (l *loader) boolean(s *section, key string) bool {
 	}
 	b, ok := booleans[strings.ToLower(v.text)]
 	if !ok {
-		l.complain(s, v, fmt.Sprintf("%s is neither yes nor no", quoteLine(v.text)), "write True or False")
+		l.complain(s, v, fmt.Sprintf("%s is neither yes nor no", quoteLine(v.text)), "write True or False"+commentHint(v.text))
 	}
 	return b
 }
@@ -321,7 +357,7 @@ func (l *loader) generation(s *section) client.Generation {
 			return g
 		}
 	}
-	l.complain(s, v, fmt.Sprintf("%s is no generation of the protocol", quoteLine(v.text)), "write any or tls13")
+	l.complain(s, v, fmt.Sprintf("%s is no generation of the protocol", quoteLine(v.text)), "write any or tls13"+commentHint(v.text))
 	return client.AnyGeneration
 }
 
@@ -330,15 +366,14 @@ func (l *loader) generation(s *section) client.Generation {
 // have it, and it never identifies any.
 func (l *loader) identity(s *section) (k keyid.KeyID, f keyid.Fingerprint) {
 	ok := true
-	ofNothing := false
+	var ofNothing *value
 	if v := l.get(s, "key_id"); v != nil && v.text != "" {
 		var err error
 		if k, err = keyid.ParseKeyID(v.text); err != nil {
 			l.complain(s, v, err.Error(), keygen)
 			ok = false
 		} else if k.IsOfNothing() {
-			l.warn(s, v, "this is the key ID of no key at all, by which no client is ever known", keygen)
-			k, ofNothing = keyid.KeyID{}, true
+			k, ofNothing = keyid.KeyID{}, v
 		} else if !k.IsZero() {
 			unique(l, l.keyIDs, k, s, v)
 		}
@@ -352,19 +387,24 @@ func (l *loader) identity(s *section) (k keyid.KeyID, f keyid.Fingerprint) {
 			unique(l, l.fingerprints, f, s, v)
 		}
 	}
-	if ok && k.IsZero() && f.IsZero() {
-		problem := "the client has neither key_id nor fingerprint"
-		if ofNothing {
-			problem = "the client has no fingerprint, and its key_id is that of no key at all"
-		}
-		l.complain(s, nil, problem, keygen)
+	const nothing = "this is the key ID of no key at all, by which no client is ever known"
+	switch {
+	case ofNothing != nil && f.IsZero():
+		l.complain(s, ofNothing, nothing+", and there is no fingerprint", keygen)
+	case ofNothing != nil:
+		l.warn(s, ofNothing, nothing, keygen)
+	case ok && k.IsZero() && f.IsZero():
+		l.complain(s, nil, "the client has neither key_id nor fingerprint", keygen)
 	}
 	return k, f
 }
 
 // unique refuses an identity that another client has already.
 func unique[K comparable](l *loader, seen map[K]firstUse, id K, s *section, v *value) {
-	if first, dup := seen[id]; dup {
+	if first, dup := seen[id]; dup && first.place == v.place {
+		l.complain(s, v, "every client inherits it, but only one may have it", "move it into that client's section")
+		return
+	} else if dup {
 		l.complain(s, v, fmt.Sprintf("client %q has the same one at %s", printable(first.client), first.place), "give each client its own keys, or remove one of the two sections")
 		return
 	}
@@ -403,8 +443,8 @@ func (l *loader) secret(s *section) secret.Secret {
 	}
 	text, err := readText(path, maxSecret, 0)
 	if err != nil {
-		p, ok := err.(*problem)
-		if !ok {
+		p := asProblem(err)
+		if errors.Is(err, fs.ErrNotExist) {
 			p = &problem{"the file doesn't exist", "put the secret there, or correct the name"}
 		}
 		l.complain(s, v, path+": "+p.what, p.remedy)

@@ -55,10 +55,7 @@ func (f *ini) readFile(path string, refuse fs.FileMode) bool {
 		return false
 	}
 	if err != nil {
-		var p *problem
-		if !errors.As(err, &p) {
-			p = &problem{what: err.Error()}
-		}
+		p := asProblem(err)
 		f.errorAt(place{file: path}, "", "", p.what, p.remedy)
 		return true
 	}
@@ -70,6 +67,13 @@ func (f *ini) readFile(path string, refuse fs.FileMode) bool {
 type problem struct{ what, remedy string }
 
 func (p *problem) Error() string { return p.what }
+
+func asProblem(err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	return &problem{what: err.Error()}
+}
 
 // readText returns what a regular file of at most limit bytes holds. It must
 // not have any of the permission bits refuse. The error is a *problem, or
@@ -91,7 +95,7 @@ func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
 		return "", &problem{what: "the file can't be examined: " + reason(err)}
 	}
 	if !info.Mode().IsRegular() {
-		return "", &problem{"it is no regular file", "put a file there"}
+		return "", &problem{"this is no regular file", "put a file there"}
 	}
 	if mode := info.Mode().Perm(); mode&refuse != 0 {
 		verb, fix := "read or change", "o-rwx"

@@ -136,7 +136,7 @@ func (f *ini) read(file, text string) {
 		text = strings.TrimPrefix(text, "\ufeff")
 	}
 	if !utf8.ValidString(text) {
-		f.errorAt(place{file, firstInvalidLine(text)}, "", "", "the line isn't valid UTF-8", "convert the file: iconv -f latin1 -t utf-8")
+		f.errorAt(place{file, firstInvalidLine(text)}, "", "", "the line isn't valid UTF-8", "convert the file, as with iconv -f latin1 -t utf-8 "+file+" >"+file+".new")
 		return
 	}
 	if strings.ContainsRune(text, '\r') {
@@ -202,6 +202,13 @@ func (r *reading) line(n int, line string) {
 		r.startSection(n, name)
 		return
 	}
+	if text[0] == '[' && !strings.ContainsAny(text, "]=:") {
+		r.errorAt(place{r.file, n}, "", "", quoteLine(text)+" is no section: its name doesn't end with ]", "write [name]")
+		r.endSection()
+		r.ordinal++
+		r.name, r.current = "", &section{place: place{r.file, n}} // ours are the keys below, but nobody's
+		return
+	}
 	if r.current == nil {
 		if !r.headless {
 			r.headless = true
@@ -235,7 +242,7 @@ func (r *reading) startSection(n int, name string) {
 		return
 	}
 	if first, dup := r.byName[name]; dup {
-		r.errorAt(r.current.place, name, "", "this section is at "+first.place.String()+" already", "give each client one section with a name of its own")
+		r.errorAt(r.current.place, name, "", "a section of this name is at "+first.place.String()+" already", "give each client one section with a name of its own")
 		return
 	}
 	r.byName[name] = r.current
@@ -259,8 +266,11 @@ func (r *reading) startEntry(n int, text string) {
 	r.skip = at <= 0
 	switch {
 	case at < 0:
-		r.errorAt(p, r.name, "", fmt.Sprintf("%s is neither a section nor \"key = value\"", quoteLine(text)),
-			"add what is missing, make it a comment with #, or indent it if it continues the value above")
+		remedy := "add what is missing, make it a comment with #, or indent it if it continues the value above"
+		if looksLikeBase64(text) {
+			remedy = "indent it: it looks like a line of the secret above"
+		}
+		r.errorAt(p, r.name, "", fmt.Sprintf("%s is neither a section nor \"key = value\"", quoteLine(text)), remedy)
 		return
 	case at == 0:
 		r.errorAt(p, r.name, "", fmt.Sprintf("%s has no key before the %q", quoteLine(text), text[:1]), "write \"key = value\"")
@@ -271,7 +281,7 @@ func (r *reading) startEntry(n int, text string) {
 	r.value = append(r.value[:0], strip(text[at+1:]))
 
 	if before, ok := r.note(key, n); ok {
-		r.errorAt(p, r.name, key, fmt.Sprintf("the same key is at %s already", place{r.file, before}), "remove one of the two")
+		r.errorAt(p, r.name, key, fmt.Sprintf("it is set at %s already", place{r.file, before}), "remove one of the two")
 	}
 	r.current.entries = append(r.current.entries, entry{key: key, place: p})
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -15,7 +14,7 @@ const (
 )
 
 // value returns the entry's value in s with each %(key)s replaced by that
-// key's value and each %% by %.
+// key's value and each %% by %. The error is a *problem.
 func (f *ini) value(s *section, e *entry) (string, error) {
 	if strings.IndexByte(e.value, '%') < 0 {
 		return e.value, nil
@@ -27,6 +26,9 @@ func (f *ini) value(s *section, e *entry) (string, error) {
 	return x.out.String(), nil
 }
 
+// literal is the remedy where a % was meant as it is.
+const literal = "write %% for a literal %"
+
 type expansion struct {
 	f    *ini
 	s    *section
@@ -36,13 +38,13 @@ type expansion struct {
 
 func (x *expansion) expand(raw string, depth int) error {
 	if depth > maxDepth {
-		return fmt.Errorf("%%(…)s refers to itself, or through more than %d values", maxDepth)
+		return &problem{fmt.Sprintf("the value refers to itself, or to others %d deep", maxDepth), "break the circle"}
 	}
 	for {
 		text, rest, found := strings.Cut(raw, "%")
 		x.out.WriteString(text)
 		if x.work += perReference + len(text); x.work > maxExpansion {
-			return errors.New("the values that %(…)s refers to are too large together")
+			return &problem{"the values that it refers to are too large together", "shorten them"}
 		}
 		switch {
 		case !found:
@@ -53,11 +55,11 @@ func (x *expansion) expand(raw string, depth int) error {
 		case strings.HasPrefix(rest, "("):
 			name, after, closed := strings.Cut(rest[1:], ")")
 			if !closed || name == "" || !strings.HasPrefix(after, "s") {
-				return fmt.Errorf("%s is no %%(key)s", quoteLine("%"+rest))
+				return &problem{quoteLine("%"+rest) + " is not complete: it must read %(key)s", literal}
 			}
 			e, ok := x.f.lookup(x.s, strings.ToLower(name))
 			if !ok {
-				return fmt.Errorf("%%(%s)s refers to a key that neither this section nor [DEFAULT] has", printable(name))
+				return &problem{fmt.Sprintf("%%(%s)s refers to a key that neither the section nor [DEFAULT] has", printable(name)), "add that key, or correct its name; " + literal}
 			}
 			if strings.IndexByte(e.value, '%') < 0 {
 				x.out.WriteString(e.value)
@@ -67,7 +69,7 @@ func (x *expansion) expand(raw string, depth int) error {
 			}
 			raw = after[1:]
 		default:
-			return fmt.Errorf("after %%, at %s, there must be %% or (key)s", quoteLine("%"+rest))
+			return &problem{fmt.Sprintf("after %%, at %s, there must be %% or (key)s", quoteLine("%"+rest)), literal}
 		}
 	}
 }

@@ -144,7 +144,7 @@ func setAddress(s *Server, v string) error {
 	}
 	a, err := netip.ParseAddr(v)
 	if err != nil {
-		return fmt.Errorf("%q is no IP address: write a numeric one, as 2001:db8::1", v)
+		return fmt.Errorf("%q is no IP address: write a numeric one, such as 2001:db8::1", v)
 	}
 	s.Address = a
 	return nil
@@ -197,7 +197,7 @@ func setServiceName(s *Server, v string) error {
 	const longest = 63 // RFC 6763, section 4.1.1
 	switch {
 	case v == "":
-		return errors.New("the service needs a name: write one, as Mandos")
+		return errors.New("the service needs a name: write one, such as Mandos")
 	case len(v) > longest:
 		return fmt.Errorf("%q has %d bytes: write at most %d", v, len(v), longest)
 	case strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }):

@@ -176,14 +176,15 @@ func (f *ini) apply(s *Server, o *Option) {
 	if o.flag != "" || o.Key == "port" || o.Key == "socket" {
 		var err error
 		if v, err = f.value(nil, e); err != nil {
-			f.errorAt(e.place, defaultSection, o.Key, err.Error(), "write %% for a literal %")
+			p := asProblem(err)
+			f.errorAt(e.place, defaultSection, o.Key, p.what, p.remedy)
 			return
 		}
 	}
 	if err := o.set(s, v); err != nil {
 		what, remedy := err.Error(), ""
 		if i := strings.LastIndex(what, ": "); i > 0 {
-			what, remedy = what[:i], what[i+2:]
+			what, remedy = what[:i], what[i+2:]+commentHint(v)
 		}
 		f.errorAt(e.place, defaultSection, o.Key, what, remedy)
 		return

@@ -22,7 +22,8 @@ const (
 	Year  = 52 * Week
 )
 
-var errTooLong = errors.New("it is longer than 292 years")
+// ErrTooLong says that a duration doesn't fit into a time.Duration.
+var ErrTooLong = errors.New("it is longer than 292 years")
 
 // Parse reads s in either form. The older form may be negative, and the
 // empty string is zero; the caller says what it can use.
@@ -171,19 +172,19 @@ func number(digits string, length time.Duration) (time.Duration, error) {
 			return 0, fmt.Errorf("%q is no whole number", digits)
 		}
 		if n > (math.MaxInt64-int64(c-'0'))/10 {
-			return 0, errTooLong
+			return 0, ErrTooLong
 		}
 		n = n*10 + int64(c-'0')
 	}
 	if n > math.MaxInt64/int64(length) {
-		return 0, errTooLong
+		return 0, ErrTooLong
 	}
 	return time.Duration(n) * length, nil
 }
 
 func add(a, b time.Duration) (time.Duration, error) {
 	if b > 0 && a > math.MaxInt64-b || b < 0 && a < -math.MaxInt64-b {
-		return 0, errTooLong
+		return 0, ErrTooLong
 	}
 	return a + b, nil
 }

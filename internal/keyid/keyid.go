@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // A KeyID is the SHA-256 of a DER SubjectPublicKeyInfo (RFC 5280, section
@@ -75,11 +76,12 @@ func parse(dst []byte, s, what string) error {
 	if len(digits) != 2*len(dst) {
 		return fmt.Errorf("a %s has %d hexadecimal digits, not %d", what, 2*len(dst), len(digits))
 	}
-	if _, err := hex.Decode(dst, []byte(digits)); err != nil {
-		clear(dst)
-		return fmt.Errorf("a %s has hexadecimal digits only: %v", what, err)
+	if i := strings.IndexFunc(digits, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) }); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(digits[i:])
+		return fmt.Errorf("a %s has hexadecimal digits only, not %q", what, r)
 	}
-	return nil
+	_, err := hex.Decode(dst, []byte(digits))
+	return err
 }
 
 // An Identity is what a peer's handshake proved: exactly one of the two is
