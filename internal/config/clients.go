@@ -114,8 +114,8 @@ type firstUse struct {
 func newLoader(opts LoadOptions) *loader {
 	l := &loader{
 		ini: newINI(), opts: opts,
-		keyIDs: map[keyid.KeyID]firstUse{}, fingerprints: map[keyid.Fingerprint]firstUse{}, recipients: map[uint64]firstUse{},
-		interned: map[string]string{}, known: map[string]bool{},
+		recipients: map[uint64]firstUse{},
+		interned:   map[string]string{}, known: map[string]bool{},
 	}
 	for _, k := range ClientKeys {
 		l.known[k.Key] = true
@@ -135,6 +135,8 @@ func (l *loader) load() (Clients, Findings) {
 		}
 	}
 	l.clients = make(Clients, 0, len(l.sections))
+	l.keyIDs = make(map[keyid.KeyID]firstUse, len(l.sections))
+	l.fingerprints = make(map[keyid.Fingerprint]firstUse, len(l.sections))
 	for _, s := range l.sections {
 		l.client(s, interpolated)
 	}

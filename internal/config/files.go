@@ -81,13 +81,8 @@ func asProblem(err error) *problem {
 func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
 	// Not blocking: the path may be a FIFO.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", fs.ErrNotExist
-	case errors.Is(err, fs.ErrPermission):
-		return "", &problem{"the server's user may not read the file", fmt.Sprintf("let its group: chgrp mandos %s && chmod g+r %s", path, path)}
-	case err != nil:
-		return "", &problem{what: "the file can't be opened: " + reason(err)}
+	if err != nil {
+		return "", notOpened(path, err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
@@ -117,6 +112,17 @@ func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
 		return "", &problem{what: fmt.Sprintf("the file has more than the %d bytes that are read", limit)}
 	}
 	return b.String(), nil
+}
+
+// notOpened words the error of opening path.
+func notOpened(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fs.ErrNotExist
+	case errors.Is(err, fs.ErrPermission):
+		return &problem{"the server's user may not read the file", fmt.Sprintf("let its group: chgrp mandos %s && chmod g+r %s", path, path)}
+	}
+	return &problem{what: "the file can't be opened: " + reason(err)}
 }
 
 // reason is err without the path, which the finding names already.

@@ -319,13 +319,31 @@ func isSpace(r rune) bool {
 	return unicode.IsSpace(r) || 0x1c <= r && r <= 0x1f
 }
 
-func strip(s string) string  { return strings.TrimFunc(s, isSpace) }
-func rstrip(s string) string { return strings.TrimRightFunc(s, isSpace) }
+func strip(s string) string { return rstrip(strings.TrimLeftFunc(s[blanks(s):], isSpace)) }
+
+func rstrip(s string) string {
+	if n := len(s); n == 0 || isPlain(s[n-1]) {
+		return s
+	}
+	return strings.TrimRightFunc(s, isSpace)
+}
+
+// blanks is the number of blanks and tabs that s begins with.
+func blanks(s string) int {
+	n := 0
+	for n < len(s) && (s[n] == ' ' || s[n] == '\t') {
+		n++
+	}
+	return n
+}
+
+// isPlain reports whether c is an ASCII character, and no space.
+func isPlain(c byte) bool { return ' ' < c && c < utf8.RuneSelf }
 
 // indentation is the number of characters before the first that is no space.
 func indentation(line string) int {
-	n := 0
-	for _, r := range line {
+	n := blanks(line)
+	for _, r := range line[n:] {
 		if !isSpace(r) {
 			break
 		}

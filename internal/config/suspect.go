@@ -14,9 +14,12 @@ import (
 // suspect warns about what is valid in a client's section, but hardly meant.
 func (l *loader) suspect(s *section, c *Client) {
 	v := l.get(s, "timeout")
+	if v != nil && v.line == 0 {
+		v = l.get(s, "interval") // the one of the two that somebody wrote
+	}
 	if c.Timeout > 0 && c.Interval > 0 && c.Timeout/2 < c.Interval {
 		l.warn(s, v, fmt.Sprintf("a timeout of %s holds less than two checks at an interval of %s: one lost packet may disable the client",
-			isodur.Format(c.Timeout), isodur.Format(c.Interval)), "make timeout at least twice the interval")
+			isodur.Format(c.Timeout), isodur.Format(c.Interval)), "make timeout at least twice interval")
 	}
 	if c.Host == "" && checker.Uses(c.Checker, "host") {
 		l.warn(s, nil, "host is empty, but the checker asks for it: every check will fail", "add host = …, or a checker without %%(host)s")
