@@ -100,7 +100,7 @@ install: ## after `make`: install into PREFIX (/usr/local), below DESTDIR
 	install -m 644 tmpfiles.d/mandos.conf $(DESTDIR)$(TMPFILESDIR)
 	install -m 644 systemd/mandos.catalog $(DESTDIR)$(CATALOGDIR)
 	install -m 644 dbus-1/mandos.conf $(DESTDIR)$(DBUSDIR)
-	install -m 644 systemd/examples/* $(DESTDIR)$(DOCDIR)
+	install -m 644 systemd/examples/* man/examples/* $(DESTDIR)$(DOCDIR)
 	for p in $(PAGES); do install -D -m 644 man/$$p $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p || exit; done
 	@$(if $(DESTDIR),,$(MAKE) --no-print-directory activate)
 

@@ -121,6 +121,34 @@ func WriteHelp(w io.Writer) error {
 need to boot. Settings of the command line win over those of mandos.conf.`)
 }
 
+// ConfigDir is the folder of mandos.conf and clients.conf.
+func (cl *CommandLine) ConfigDir() string {
+	s := new(Server)
+	for i := range Options {
+		if o := &Options[i]; o.Long == "configdir" {
+			_ = o.set(s, o.Default) // valid: TestDefaults
+		}
+	}
+	for _, g := range cl.given {
+		if g.option.Long == "configdir" {
+			_ = g.option.set(s, g.value) // valid: ParseArgs
+		}
+	}
+	return s.ConfigDir
+}
+
+// Load reads mandos.conf and clients.conf with all that belongs to them:
+// what the server does at its start, at a reload, and for --check-config.
+// Server and Clients are valid if the Findings have no errors, else nil.
+func Load(cl *CommandLine, opts LoadOptions) (*Server, Clients, Findings) {
+	s, found := LoadServer(cl, opts)
+	clients, more := LoadClients(cl.ConfigDir(), opts)
+	if found = append(found, more...); found.Err() != nil {
+		return nil, nil, found
+	}
+	return s, clients, found
+}
+
 // LoadServer reads CONFIGDIR/mandos.conf, if it is there, and then
 // CONFIGDIR/mandos.conf.d/*.conf in lexical order, and applies cl on top. Only
 // [DEFAULT] sections count. The Server is valid if the Findings have no
@@ -136,13 +164,8 @@ func LoadServer(cl *CommandLine, opts LoadOptions) (*Server, Findings) {
 			_ = o.set(s, o.Default) // valid: TestDefaults
 		}
 	}
-	for _, g := range cl.given {
-		if g.option.Key == "" {
-			_ = g.option.set(s, g.value) // --configdir; it was valid in ParseArgs
-		}
-	}
 
-	f.readFiles(s.ConfigDir, "mandos.conf", othersWrite)
+	f.readFiles(cl.ConfigDir(), "mandos.conf", othersWrite)
 	for i := range Options {
 		if o := &Options[i]; o.Key != "" {
 			f.apply(s, o)

@@ -2,7 +2,9 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -216,5 +218,36 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(b.String(), "--"+o.Long) {
 			t.Errorf("the help has no --%s", o.Long)
 		}
+	}
+}
+
+// TestLoad: both files are read, and all their errors come at once.
+func TestLoad(t *testing.T) {
+	dir := files(t, map[string]string{"mandos.conf": "[DEFAULT]\nport = 1\n", "clients.conf": good})
+	s, clients, found := Load(mustArgs(t, "--configdir", dir), LoadOptions{})
+	if len(found) != 0 || s == nil || s.Port != 1 || s.ConfigDir != dir || len(clients) != 1 {
+		t.Errorf("%+v, %d clients, findings:\n%v", s, len(clients), found)
+	}
+	for name, text := range map[string]string{"mandos.conf": "[DEFAULT]\nport = x\n", "clients.conf": "[foo]\n"} {
+		broken := files(t, map[string]string{"mandos.conf": "[DEFAULT]\nport = 1\n", "clients.conf": good})
+		if err := os.WriteFile(filepath.Join(broken, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, clients, found = Load(mustArgs(t, "--configdir", broken), LoadOptions{})
+		if found.Err() == nil || s != nil || clients != nil {
+			t.Errorf("%s is broken, but not refused", name)
+		}
+	}
+	dir = files(t, map[string]string{"mandos.conf": "[DEFAULT]\nport = x\n", "clients.conf": "[foo]\n"})
+	_, _, found = Load(mustArgs(t, "--configdir", dir), LoadOptions{})
+	want := fmt.Sprintf(`3 errors in the configuration:
+%[1]s/mandos.conf:2: [DEFAULT] port: "x" is no port; write a number from 1 to 65535, or 0 for any
+%[1]s/clients.conf:1: [foo] the client has neither key_id nor fingerprint; %[2]s
+%[1]s/clients.conf:1: [foo] the client has neither secret nor secfile; %[2]s`, dir, keygen)
+	if err := found.Err(); err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	if got := mustArgs(t).ConfigDir(); got != "/etc/mandos" {
+		t.Errorf("the default folder is %s", got)
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"strings"
 
 	"mandos/internal/checker"
@@ -31,6 +32,7 @@ func (l *loader) suspect(s *section, c *Client) {
 		}
 	}
 	l.suspectKeys(s)
+	l.suspectSecfile(s)
 	l.suspectSecret(s, c)
 }
 
@@ -85,6 +87,21 @@ func (l *loader) refersTo(s *section, key string) bool {
 		}
 	}
 	return false
+}
+
+// suspectSecfile warns about a secret that everybody may read.
+func (l *loader) suspectSecfile(s *section) {
+	v := l.get(s, "secfile")
+	if _, ok := l.lookup(s, "secret"); ok || v == nil {
+		return
+	}
+	path, err := secfile(v.text)
+	if err != nil {
+		return // said already
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&othersAny != 0 {
+		l.warn(s, v, fmt.Sprintf("everybody may read or change %s (mode %04o)", path, info.Mode().Perm()), "forbid it: chmod o-rwx "+path)
+	}
 }
 
 // suspectSecret warns about a secret that a client can't decrypt.

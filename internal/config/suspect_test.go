@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/base64"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -107,6 +108,30 @@ func TestSuspect(t *testing.T) {
 				t.Errorf("not found: %s", strings.Join(tt.want[len(found):], "\n"))
 			}
 		})
+	}
+}
+
+func TestSuspectSecfile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret.bin")
+	m, err := base64.StdEncoding.DecodeString(message("12345678"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := files(t, map[string]string{"clients.conf": "[foo]\nhost = foo\nkey_id = " + keyA + "\nsecfile = " + path + "\n"})
+	for mode, want := range map[os.FileMode]string{
+		0o640: "",
+		0o644: ":4: warning: [foo] secfile: everybody may read or change " + path + " (mode 0644); forbid it: chmod o-rwx " + path + "\n",
+	} {
+		if err := os.WriteFile(path, m, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, found := LoadClients(dir, LoadOptions{Suspect: true})
+		if got := strings.TrimPrefix(found.String(), filepath.Join(dir, "clients.conf")); got != want {
+			t.Errorf("mode %04o: got %q, want %q", mode, got, want)
+		}
 	}
 }
 
