@@ -74,3 +74,9 @@ var (
 	StateSavedAgain   = Event{"6e29538653944752bdb5e56a8bd9aaca", LevelNotice, "the state of clients is saved again"}
 	ClockStepped      = Event{"92b360c62f0f45dcb6f514301a63f41e", slog.LevelWarn, "the clock was set, which changes nothing for clients"}
 )
+
+// The D-Bus service's.
+var (
+	BusReady = Event{"1821fc96a6bb4938b104e9b1fe27c283", slog.LevelInfo, "serving operators over D-Bus"}
+	BusLost  = Event{"0d420d62109f4708b8b79e378c6f2066", slog.LevelWarn, "not reachable over D-Bus; trying again"}
+)

@@ -321,6 +321,7 @@ func (r *Registry) handedOut(e *entry, h *handout, caller Caller, err error) {
 			return
 		}
 		if !e.gone {
+			t.caller = caller
 			r.step(t, e, client.HandedOut{})
 		}
 	})

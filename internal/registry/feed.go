@@ -23,7 +23,7 @@ type Notice struct {
 	Kind    NoticeKind
 	Client  View
 	Changes []client.Notice
-	Caller  Caller
+	Caller  Caller // of ClientNotFound, and of Changes with GotSecret or RejectedNotice
 }
 
 // A Feed is a subscription to the registry's changes. It never holds the

@@ -148,8 +148,9 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 
 // A turn is one use of the registry by its owner: what holds mu.
 type turn struct {
-	now  client.Instant
-	logs []entryLog
+	now    client.Instant
+	caller Caller // whose doing it is, if anybody's
+	logs   []entryLog
 }
 
 // An entryLog is a log entry that waits until the locks are released.
@@ -225,7 +226,7 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 		}
 	}
 	if len(notices) > 0 && len(r.feeds) > 0 {
-		r.publish(Notice{Kind: ClientChanged, Client: view(&e.c, t.now), Changes: notices})
+		r.publish(Notice{Kind: ClientChanged, Client: view(&e.c, t.now), Changes: notices, Caller: t.caller})
 	}
 
 	st := &e.c.Status

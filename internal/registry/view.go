@@ -14,6 +14,7 @@ type View struct {
 	Settings client.Settings // Secret is empty, Enabled is what clients.conf says
 	client.Facts
 	Expires         time.Time // wall clock; zero when disabled
+	NextCheck       time.Time // wall clock; zero when disabled
 	ApprovalPending bool
 	CheckerRunning  bool
 	CannotCheck     string // why the last check could not run; empty when it could
@@ -41,6 +42,7 @@ func view(c *client.Client, now client.Instant) View {
 	v.Settings.Secret = secret.Secret{}
 	if st.Enabled {
 		v.Expires = now.Wall.Add(st.Deadline - now.Elapsed)
+		v.NextCheck = now.Wall.Add(st.NextCheck - now.Elapsed)
 	}
 	return v
 }

@@ -1,0 +1,177 @@
+// Package busapi is the server on D-Bus: se.recompile.Mandos, as Debian's
+// mandos-ctl and mandos-monitor know it. Calls become events of the registry,
+// and what the registry tells becomes signals.
+package busapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/journal"
+	"mandos/internal/registry"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// A Registry is what busapi needs of a [registry.Registry].
+type Registry interface {
+	List() []registry.View
+	Get(name string) (registry.View, bool)
+	Counts() registry.Counts
+	Do(name string, ev client.Event) error
+	Remove(name, by string) error
+	Subscribe(size int) (*registry.Feed, []registry.View)
+}
+
+// Options are what Serve needs.
+type Options struct {
+	Registry Registry
+	Paths    *Paths // shared with whoever tells checkers their object path
+	Log      *slog.Logger
+	Version  string
+}
+
+// How long to wait before the bus is tried again.
+const (
+	firstPause = time.Second
+	mostPause  = 30 * time.Second
+)
+
+// feedSize is how many changes may wait for the bus; when it is slower than
+// that, the clients' whole state is sent instead.
+const feedSize = 1 << 12
+
+// Serve exports the clients on the system bus until ctx ends. A bus that
+// goes away, isn't there or refuses the name is waited for; the rest of the
+// daemon goes on meanwhile.
+func Serve(ctx context.Context, o Options) {
+	a := &api{registry: o.Registry, paths: o.Paths, log: o.Log, version: o.Version, actors: map[string]string{}}
+	pause := firstPause
+	for {
+		started := time.Now()
+		err := a.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(started) > mostPause {
+			pause = firstPause
+		}
+		if pause == firstPause {
+			journal.BusLost.Log(ctx, a.log, journal.Err(err))
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		pause = min(2*pause, mostPause)
+	}
+}
+
+// An api is the server's objects on the bus.
+type api struct {
+	registry Registry
+	paths    *Paths
+	log      *slog.Logger
+	version  string
+	history  history
+
+	mu     sync.Mutex
+	bus    *dbus.Conn
+	actors map[string]string // by unique name, which the bus never gives again
+}
+
+// LookupObject implements [dbus.Handler].
+func (a *api) LookupObject(path dbus.ObjectPath) (dbus.ServerObject, bool) {
+	switch path {
+	case rootPath:
+		return object{a, "", serverInterfaces}, true
+	case clientsPath:
+		return object{a, "", nodeInterfaces}, true
+	}
+	if name, ok := a.paths.Name(path); ok {
+		return object{a, name, clientInterfaces}, true
+	}
+	return missing{path}, true
+}
+
+// session serves on one connection to the bus, until ctx ends or the
+// connection does.
+func (a *api) session(ctx context.Context) error {
+	// Not with ctx: the connection is still needed for the goodbyes.
+	bus, err := dbus.ConnectSystemBus(dbus.WithHandler(a))
+	if err != nil {
+		return fmt.Errorf("connecting to the system bus: %w", err)
+	}
+	defer bus.Close()
+	a.mu.Lock()
+	a.bus = bus
+	clear(a.actors)
+	a.mu.Unlock()
+
+	feed, views := a.registry.Subscribe(feedSize)
+	defer feed.Close()
+	for _, v := range views {
+		a.paths.Path(v.Settings.Name) // in the order of the names
+	}
+	for _, name := range []string{serverName, oldServerName} {
+		reply, err := bus.RequestName(name, dbus.NameFlagDoNotQueue)
+		if err != nil {
+			return fmt.Errorf("requesting the name %s on the system bus: %w", name, err)
+		}
+		if reply != dbus.RequestNameReplyPrimaryOwner {
+			return fmt.Errorf("requesting the name %s on the system bus: another server has it", name)
+		}
+	}
+	s := &signaller{api: a, emit: bus.Emit, known: map[string]bool{}}
+	for _, v := range views {
+		s.added(v)
+	}
+	journal.BusReady.Log(ctx, a.log)
+
+	for s.err == nil {
+		select {
+		case n := <-feed.C:
+			s.notice(n, time.Now())
+		case <-bus.Context().Done():
+			return errors.New("the connection to the system bus was lost")
+		case <-ctx.Done():
+			for _, v := range a.registry.List() {
+				s.removed(v)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("sending signals: %w", s.err)
+}
+
+// actor says who has sent a call, in the words of a status: "uid 0 over D-Bus".
+func (a *api) actor(sender string) (string, error) {
+	a.mu.Lock()
+	bus, known := a.bus, a.actors[sender]
+	a.mu.Unlock()
+	if known != "" {
+		return known, nil
+	}
+	var uid uint32
+	err := bus.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, sender).Store(&uid)
+	if err != nil {
+		// It may have hung up, not waiting for an answer.
+		return "somebody over D-Bus", nil
+	}
+	actor := fmt.Sprintf("uid %d over D-Bus", uid)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.actors) >= maxActors {
+		clear(a.actors)
+	}
+	a.actors[sender] = actor
+	return actor, nil
+}
+
+const maxActors = 1000

@@ -1,0 +1,267 @@
+package busapi
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/interop"
+	"mandos/internal/keyid"
+	"mandos/internal/registry"
+	"mandos/internal/secret"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// A stubChecker runs commands named after how they end.
+type stubChecker struct{}
+
+func (stubChecker) Validate(string) error { return nil }
+
+func (stubChecker) Expand(template string, _ map[string]string) (string, error) { return template, nil }
+
+func (stubChecker) Run(ctx context.Context, _, command string, _ time.Duration) (client.CheckResult, error) {
+	switch command {
+	case "true":
+		return client.CheckResult{}, nil
+	case "false":
+		return client.CheckResult{ExitStatus: 1}, nil
+	case "kill -9 $$":
+		return client.CheckResult{Signal: 9}, nil
+	}
+	<-ctx.Done()
+	return client.CheckResult{}, ctx.Err()
+}
+
+func settings(name string, change ...func(*client.Settings)) client.Settings {
+	s := client.Settings{
+		Name: name, KeyID: keyid.OfSPKI([]byte(name)), Secret: secret.New([]byte("secret of " + name)), Host: name + ".example",
+		Checker: "true", Timeout: 5 * time.Minute, ExtendedTimeout: 15 * time.Minute, Interval: 2 * time.Minute,
+		ApprovalDuration: time.Second, ApprovedByDefault: true, Enabled: true,
+	}
+	for _, c := range change {
+		c(&s)
+	}
+	return s
+}
+
+// A served is a registry that is served on a private bus.
+type served struct {
+	registry *registry.Registry
+	bus      *dbus.Conn // of an operator
+	stop     func()     // ends Serve and waits for it
+}
+
+func serve(t *testing.T, clients ...client.Settings) *served {
+	t.Helper()
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", interop.Bus(t))
+	return serveOn(t, clients...)
+}
+
+// serveOn serves on the bus that the environment names.
+func serveOn(t *testing.T, clients ...client.Settings) *served {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	r, err := registry.New(t.Context(), registry.Options{Settings: clients, NoRestore: true, Checker: stubChecker{}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = r.Run(ctx) })
+	running.Go(func() { Serve(ctx, Options{Registry: r, Paths: &Paths{}, Log: log, Version: "test"}) })
+	stop := sync.OnceFunc(func() { cancel(); running.Wait() })
+	t.Cleanup(stop)
+	return &served{r, operatorConn(t), stop}
+}
+
+// operatorConn connects to the bus and waits for the server.
+func operatorConn(t *testing.T) *dbus.Conn {
+	t.Helper()
+	conn, err := dbus.ConnectSystemBus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.AddMatchSignal(dbus.WithMatchMember("NameOwnerChanged")); err != nil {
+		t.Fatal(err)
+	}
+	changes := make(chan *dbus.Signal, 100)
+	conn.Signal(changes)
+	defer conn.RemoveSignal(changes)
+	waitUntil := time.After(20 * time.Second)
+	for {
+		var has bool
+		if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, oldServerName).Store(&has); err != nil {
+			t.Fatal(err)
+		}
+		if has {
+			return conn
+		}
+		select {
+		case <-changes:
+		case <-waitUntil:
+			t.Fatal("no server came to the bus")
+		}
+	}
+}
+
+func (s *served) call(path dbus.ObjectPath, method string, args ...any) *dbus.Call {
+	return s.bus.Object(serverName, path).Call(method, 0, args...)
+}
+
+func (s *served) get(t *testing.T, path dbus.ObjectPath, iface, property string) any {
+	t.Helper()
+	var v dbus.Variant
+	if err := s.call(path, propertiesName+".Get", iface, property).Store(&v); err != nil {
+		t.Fatalf("getting %s: %v", property, err)
+	}
+	return v.Value()
+}
+
+func (s *served) set(path dbus.ObjectPath, property string, value any) error {
+	return s.call(path, propertiesName+".Set", clientName, property, dbus.MakeVariant(value)).Err
+}
+
+var caller = registry.Caller{Addr: netip.MustParseAddrPort("[fe80::1%eth0]:4711"), Identity: keyid.Identity{KeyID: keyid.OfSPKI([]byte("a"))}}
+
+func TestSet(t *testing.T) {
+	s := serve(t, settings("a"))
+	const path = "/clients/a"
+	for _, tt := range []struct {
+		property string
+		value    any
+		want     any // read back; nil: refused
+	}{
+		{"Timeout", uint64(60000), uint64(60000)},
+		{"Timeout", int32(61000), uint64(61000)}, // what Debian's mandos-ctl sends
+		{"Timeout", uint32(62000), uint64(62000)},
+		{"Timeout", int64(63000), uint64(63000)},
+		{"Timeout", int64(-1), nil},
+		{"Timeout", uint64(1<<64 - 1), nil},
+		{"Timeout", "PT5M", nil},
+		{"Timeout", 5.0, nil},
+		{"Timeout", true, nil},
+		{"ExtendedTimeout", int32(1), uint64(1)},
+		{"Interval", int32(1000), uint64(1000)},
+		{"Interval", int32(0), nil},
+		{"ApprovalDelay", int32(0), uint64(0)},
+		{"ApprovalDuration", int32(5), uint64(5)},
+		{"ApprovedByDefault", false, false},
+		{"ApprovedByDefault", int32(0), nil},
+		{"Checker", "false", "false"},
+		{"Checker", []byte("false"), nil},
+		{"Host", "ö\n", "ö\n"},
+		{"Enabled", false, false},
+		{"Enabled", true, true},
+		{"Enabled", "yes", nil},
+		{"Name", "b", nil},
+		{"Expires", "", nil},
+		{"ObjectPath", dbus.ObjectPath("/"), nil},
+		{"Nonsense", "", nil},
+		{"LastCheckedOK", 5, nil},
+		{"CheckerRunning", "", nil},
+	} {
+		before := s.getAll(t, path)
+		err := s.set(path, tt.property, tt.value)
+		if tt.want == nil {
+			if err == nil {
+				t.Errorf("%s = %v (%T) was accepted", tt.property, tt.value, tt.value)
+			}
+			if after := s.getAll(t, path); after[tt.property] != before[tt.property] {
+				t.Errorf("%s = %v (%T) was refused, but changed it from %v to %v", tt.property, tt.value, tt.value, before[tt.property], after[tt.property])
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s = %v (%T): %v", tt.property, tt.value, tt.value, err)
+		} else if got := s.get(t, path, clientName, tt.property); got != tt.want {
+			t.Errorf("%s = %v (%T) reads as %v (%T)", tt.property, tt.value, tt.value, got, got)
+		}
+	}
+	if err := s.set(path, "LastCheckedOK", ""); err != nil {
+		t.Error(err)
+	}
+	if got := s.get(t, path, clientName, "LastCheckedOK").(string); len(got) != len("2006-01-02T15:04:05.000000") {
+		t.Errorf("LastCheckedOK reads as %q", got)
+	}
+}
+
+func (s *served) getAll(t *testing.T, path dbus.ObjectPath) map[string]any {
+	t.Helper()
+	var all map[string]dbus.Variant
+	if err := s.call(path, propertiesName+".GetAll", clientName).Store(&all); err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]any{}
+	for name, v := range all {
+		values[name] = v.Value()
+	}
+	return values
+}
+
+// TestSecret: it can be set and never be read.
+func TestSecret(t *testing.T) {
+	s := serve(t, settings("a"))
+	if err := s.set("/clients/a", "Secret", []byte("another")); err != nil {
+		t.Fatal(err)
+	}
+	h, err := s.registry.Release("a", caller)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(h.Secret.Reveal()); got != "another" {
+		t.Errorf("the secret is %q", got)
+	}
+	h.Done(nil)
+	for _, bad := range []any{"text", []byte{}, int32(1)} {
+		if err := s.set("/clients/a", "Secret", bad); err == nil {
+			t.Errorf("the secret was set to %v (%T)", bad, bad)
+		}
+	}
+	if err := s.call("/clients/a", propertiesName+".Get", clientName, "Secret").Err; err == nil || !strings.Contains(err.Error(), "can't be read") {
+		t.Errorf("reading the secret: %v", err)
+	}
+	if _, has := s.getAll(t, "/clients/a")["Secret"]; has {
+		t.Error("GetAll tells the secret")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	s := serve(t, settings("a"))
+	for _, tt := range []struct {
+		path   dbus.ObjectPath
+		method string
+		args   []any
+		want   string
+	}{
+		{"/", serverName + ".RemoveClient", []any{dbus.ObjectPath("/clients/b")}, errKey},
+		{"/", serverName + ".RemoveClient", []any{"/clients/a"}, errInvalidArgs},
+		{"/", serverName + ".RemoveClient", nil, errInvalidArgs},
+		{"/", serverName + ".Nonsense", nil, "org.freedesktop.DBus.Error.UnknownMethod"},
+		{"/", "nonsense.Interface.GetAllClients", nil, "org.freedesktop.DBus.Error.UnknownMethod"},
+		{"/clients/a", serverName + ".GetAllClients", nil, "org.freedesktop.DBus.Error.UnknownMethod"},
+		{"/clients/b", clientName + ".Enable", nil, errUnknownObject},
+		{"/nonsense", introspectable + ".Introspect", nil, errUnknownObject},
+		{"/clients/a", clientName + ".Approve", []any{"yes"}, errInvalidArgs},
+		{"/clients/a", clientName + ".Approve", []any{true, true}, errInvalidArgs},
+		{"/clients/a", clientName + ".Enable", []any{true}, errInvalidArgs},
+		{"/clients/a", propertiesName + ".Get", []any{clientName, "Secret"}, errPropertyAccess},
+		{"/clients/a", propertiesName + ".Get", []any{clientName, "Nonsense"}, errPropertyNotFound},
+		{"/clients/a", propertiesName + ".Get", []any{"nonsense", "Name"}, errPropertyNotFound},
+		{"/clients/a", propertiesName + ".Set", []any{clientName, "Name", dbus.MakeVariant("b")}, errPropertyAccess},
+		{"/clients/a", propertiesName + ".Set", []any{clientName, "Timeout", "5"}, errInvalidArgs},
+		{"/clients/a", propertiesName + ".Set", []any{clientName, "Timeout", dbus.MakeVariant(dbus.MakeVariant(uint64(5)))}, errInvalidArgs},
+	} {
+		err := s.call(tt.path, tt.method, tt.args...).Err
+		e, ok := err.(dbus.Error)
+		if !ok || e.Name != tt.want || len(e.Body) != 1 {
+			t.Errorf("%s %s(%v): error %#v, want %s", tt.path, tt.method, tt.args, err, tt.want)
+		}
+	}
+}

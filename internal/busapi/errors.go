@@ -1,0 +1,43 @@
+package busapi
+
+import (
+	"errors"
+	"fmt"
+
+	"mandos/internal/registry"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Names of errors. Those with "Python" are what Debian's server sends.
+const (
+	errInvalidArgs      = "org.freedesktop.DBus.Error.InvalidArgs"
+	errUnknownObject    = "org.freedesktop.DBus.Error.UnknownObject"
+	errFailed           = "org.freedesktop.DBus.Error.Failed"
+	errPropertyNotFound = "org.freedesktop.DBus.Python.DBusPropertyNotFound"
+	errPropertyAccess   = "org.freedesktop.DBus.Python.DBusPropertyAccessException"
+	errKey              = "org.freedesktop.DBus.Python.KeyError"
+)
+
+func newError(name, format string, args ...any) dbus.Error {
+	return dbus.Error{Name: name, Body: []any{fmt.Sprintf(format, args...)}}
+}
+
+func invalidArgs(format string, args ...any) dbus.Error {
+	return newError(errInvalidArgs, format, args...)
+}
+
+func noObject(path dbus.ObjectPath) dbus.Error {
+	return newError(errUnknownObject, "there is no object %s", path)
+}
+
+// busError makes any error one of D-Bus.
+func busError(err error) dbus.Error {
+	if e, ok := errors.AsType[dbus.Error](err); ok {
+		return e
+	}
+	if errors.Is(err, registry.ErrNoClient) {
+		return newError(errUnknownObject, "%v", err)
+	}
+	return newError(errFailed, "%v", err)
+}
