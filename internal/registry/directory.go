@@ -72,7 +72,9 @@ func (r *Registry) find(id keyid.Identity) *entry {
 	case !id.KeyID.IsZero():
 		return r.byKeyID[id.KeyID]
 	case !id.Fingerprint.IsZero():
-		return r.byPrint[id.Fingerprint]
+		if e := r.byPrint[id.Fingerprint]; e != nil && e.c.Settings.Generation != client.OnlyTLS13 {
+			return e
+		}
 	}
 	return nil
 }

@@ -75,6 +75,7 @@ func merge(set, current client.Settings, was Configured, ownSecret bool) (client
 	m := current
 	old := &was.Settings
 	m.Name, m.KeyID, m.Fingerprint, m.Enabled = set.Name, set.KeyID, set.Fingerprint, set.Enabled
+	m.Generation, m.AllowExpiredKey = set.Generation, set.AllowExpiredKey
 	pick(&m.Host, old.Host, set.Host)
 	pick(&m.Checker, old.Checker, set.Checker)
 	pick(&m.Timeout, old.Timeout, set.Timeout)

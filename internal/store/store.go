@@ -1,0 +1,484 @@
+// Package store keeps the state of clients in a bbolt file, behind the
+// Store interface of package registry.
+//
+// What it says is believed as a whole or not at all: a file that was damaged,
+// cut short, rolled back by a byte or written by a newer version is an error
+// that says so, because starting without it would enable clients that were
+// disabled.
+//
+// The file holds three buckets:
+//
+//	meta    "version": the version of the format, decimal
+//	        "summary": the last instant seen, and the number and the sum
+//	                   of the checksums of all items below
+//	clients a client's name: an item, see recordV1
+//	graves  kind, 0, value:  an item, see graveV1
+//
+// An item is one byte of version, eight of checksum, and JSON. The checksum
+// covers bucket, key and version, too, so that an item in a wrong place is
+// noticed; the summary makes missing ones be noticed.
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"mandos/internal/registry"
+)
+
+const (
+	fileName = "clients.db"
+	// version is that of the format. A change that an older program would
+	// misread raises it, and gets a step in migrate.
+	version = 1
+	// pageSize is fixed, so that a file can move to a machine with other
+	// pages of memory.
+	pageSize = 4096
+	// lockTimeout is how long another process may take to let go of the
+	// file, as it does when it is being restarted.
+	lockTimeout = 5 * time.Second
+)
+
+var (
+	metaBucket    = []byte("meta")
+	clientsBucket = []byte("clients")
+	gravesBucket  = []byte("graves")
+	versionKey    = []byte("version")
+	summaryKey    = []byte("summary")
+)
+
+// errDamaged is the cause of every error about a file that can't be trusted.
+var errDamaged = errors.New("the state file is damaged")
+
+// A Store is the state file of one server. It is a [registry.Store].
+type Store struct {
+	path   string
+	db     *bbolt.DB
+	broken error // no commit can be trusted any more
+}
+
+var _ registry.Store = (*Store)(nil)
+
+// failpoint is called at each point at which a crash could hurt. Tests set it.
+var failpoint = func(name string) {}
+
+// Open opens the state file in the folder dir, or makes an empty one where
+// there is none. One process at a time can have it open.
+func Open(dir string) (*Store, error) { return open(dir, lockTimeout) }
+
+func open(dir string, timeout time.Duration) (*Store, error) {
+	s := &Store{path: filepath.Join(dir, fileName)}
+	info, err := os.Stat(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := s.create(dir); err != nil {
+			return nil, fmt.Errorf("making the state file %s: %w%s", s.path, err, hint(err))
+		}
+	case err != nil:
+		return nil, fmt.Errorf("opening the state file: %w%s", err, hint(err))
+	case info.Size() == 0:
+		return nil, s.damaged("it is empty")
+	}
+	// bbolt must not see a damaged file: it may panic in a goroutine of its
+	// own.
+	if err := s.inspect(timeout); err != nil {
+		return nil, err
+	}
+	var f *os.File
+	err = s.guard(func() (err error) { s.db, err = openBolt(s.path, timeout, &f); return err })
+	if err != nil {
+		if f != nil {
+			_ = f.Close() // a panic has left it open
+		}
+		switch {
+		case errors.Is(err, bbolterrors.ErrTimeout):
+			return nil, s.inUse()
+		case errors.Is(err, errDamaged):
+			return nil, err
+		}
+		return nil, fmt.Errorf("opening the state file: %w%s", err, hint(err))
+	}
+	if err := s.guard(s.check); err != nil {
+		_ = s.db.Close()
+		return nil, err
+	}
+	s.removeTemporary(dir)
+	return s, nil
+}
+
+// openBolt opens path by bbolt, and sets *f to the file as soon as it is open.
+func openBolt(path string, timeout time.Duration, f **os.File) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      timeout,
+		PageSize:     pageSize,
+		FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(path string, flag int, mode fs.FileMode) (*os.File, error) {
+			file, err := os.OpenFile(path, flag, mode)
+			*f = file
+			return file, err
+		},
+	})
+}
+
+// inspect verifies the file while nobody else has it open.
+func (s *Store) inspect(timeout time.Duration) error {
+	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("opening the state file: %w%s", err, hint(err))
+	}
+	defer f.Close()
+	for deadline := time.Now().Add(timeout); ; time.Sleep(50 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if err != syscall.EWOULDBLOCK {
+			return fmt.Errorf("locking the state file %s: %w", s.path, err)
+		}
+		if time.Now().After(deadline) {
+			return s.inUse()
+		}
+	}
+	if err := verify(f); err != nil {
+		return s.damaged(err.Error())
+	}
+	return nil
+}
+
+func (s *Store) inUse() error {
+	return fmt.Errorf("the state file %s is in use by another mandos: stop that one, or give this one another folder with --statedir", s.path)
+}
+
+// hint is what to do about an error of the operating system.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return " (the server must be able to write in the folder of --statedir)"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return " (make room there, or name another folder with --statedir)"
+	case errors.Is(err, fs.ErrNotExist):
+		return " (make that folder, or name another one with --statedir)"
+	}
+	return ""
+}
+
+// damaged is the error for a file that can't be trusted.
+func (s *Store) damaged(why string) error {
+	return fmt.Errorf("%w: %s: %s; not starting, as clients that were disabled could be enabled by that."+
+		" Restore the file from a backup; or, if you know which clients to trust, move it away"+
+		" (all clients then start as clients.conf says) or start with --no-restore once", errDamaged, s.path, why)
+}
+
+// create makes an empty state file, whole or not at all.
+func (s *Store) create(dir string) error {
+	f, err := os.CreateTemp(dir, fileName+".new-")
+	if err != nil {
+		return err
+	}
+	temp := f.Name()
+	defer os.Remove(temp)
+	if err := f.Close(); err != nil {
+		return err
+	}
+	failpoint("temporary made")
+	var bolt *os.File
+	db, err := openBolt(temp, time.Second, &bolt)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{metaBucket, clientsBucket, gravesBucket} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(metaBucket)
+		if err := meta.Put(versionKey, []byte(strconv.Itoa(version))); err != nil {
+			return err
+		}
+		return putSummary(meta, summary{})
+	})
+	if err := errors.Join(err, db.Sync(), db.Close()); err != nil {
+		return err
+	}
+	failpoint("temporary written")
+	// Link, unlike Rename, doesn't replace what another process has made in
+	// the meantime.
+	if err := os.Link(temp, s.path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	failpoint("linked")
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// removeTemporary removes what a crash within create has left. The lock is
+// held, so nobody else is in create.
+func (s *Store) removeTemporary(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, fileName+".new-*"))
+	for _, temp := range left {
+		_ = os.Remove(temp)
+	}
+}
+
+// guard runs f, and makes an error of a panic: bbolt panics when it runs
+// into damage, and a file that was cut short is a fault of memory.
+func (s *Store) guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.damaged(fmt.Sprint(p))
+		}
+	}()
+	return f()
+}
+
+// check looks at what bbolt doesn't.
+func (s *Store) check() error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(metaBucket)
+		if meta == nil {
+			return s.damaged("it has no version")
+		}
+		text := string(meta.Get(versionKey))
+		v, err := strconv.Atoi(text)
+		switch {
+		case err != nil || v < 1:
+			return s.damaged(fmt.Sprintf("it has the version %q", text))
+		case v > version:
+			return fmt.Errorf("the state file %s was written by a newer mandos (format %d; this one knows up to %d):"+
+				" run that version again, or move the file away, and all clients start as clients.conf says", s.path, v, version)
+		case tx.Bucket(clientsBucket) == nil || tx.Bucket(gravesBucket) == nil:
+			return s.damaged("a part of it is missing")
+		}
+		return nil
+	})
+}
+
+// Close closes the file.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Path returns the path of the file.
+func (s *Store) Path() string { return s.path }
+
+// checksum is that of an item.
+func checksum(bucket, key []byte, version byte, body []byte) uint64 {
+	h := sha256.New()
+	for _, part := range [][]byte{bucket, key} {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(part)))
+		h.Write(n[:])
+		h.Write(part)
+	}
+	h.Write([]byte{version})
+	h.Write(body)
+	return binary.BigEndian.Uint64(h.Sum(nil))
+}
+
+const itemHeader = 1 + 8
+
+// seal makes an item.
+func seal(bucket, key []byte, body any) ([]byte, error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	item := make([]byte, itemHeader, itemHeader+len(b))
+	item[0] = version
+	binary.BigEndian.PutUint64(item[1:], checksum(bucket, key, version, b))
+	return append(item, b...), nil
+}
+
+// unseal reads an item into body, and returns its checksum.
+func unseal(bucket, key, item []byte, body any) (uint64, error) {
+	if len(item) < itemHeader {
+		return 0, errors.New("it is too short")
+	}
+	sum := binary.BigEndian.Uint64(item[1:])
+	if sum != checksum(bucket, key, item[0], item[itemHeader:]) {
+		return 0, errors.New("it has a wrong checksum")
+	}
+	if item[0] != version {
+		return 0, fmt.Errorf("it has the version %d", item[0])
+	}
+	return sum, json.Unmarshal(item[itemHeader:], body)
+}
+
+// A summary tells whether all items are there.
+type summary struct {
+	Seen  time.Time `json:"seen"`
+	Items uint64    `json:"items"`
+	Sum   uint64    `json:"sum"` // of the checksums, modulo 2 to the 64
+}
+
+func putSummary(meta *bbolt.Bucket, s summary) error {
+	item, err := seal(metaBucket, summaryKey, s)
+	if err != nil {
+		return err
+	}
+	return meta.Put(summaryKey, item)
+}
+
+// Load implements [registry.Store].
+func (s *Store) Load() (state registry.State, err error) {
+	err = s.guard(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			var sum, found summary
+			if _, err := unseal(metaBucket, summaryKey, tx.Bucket(metaBucket).Get(summaryKey), &sum); err != nil {
+				return s.damaged("its summary: " + err.Error())
+			}
+			state.Seen = sum.Seen
+			clients, graves := tx.Bucket(clientsBucket), tx.Bucket(gravesBucket)
+			err := clients.ForEach(func(k, v []byte) error {
+				if !bytes.Equal(clients.Get(k), v) {
+					return s.damaged(fmt.Sprintf("the record of client %q is in a wrong place", k))
+				}
+				var body recordV1
+				c, err := unseal(clientsBucket, k, v, &body)
+				if err != nil {
+					return s.damaged(fmt.Sprintf("the record of client %q: %v", k, err))
+				}
+				found.Items, found.Sum = found.Items+1, found.Sum+c
+				record, err := body.record(string(k))
+				if err != nil {
+					return s.damaged(fmt.Sprintf("the record of client %q: %v", k, err))
+				}
+				state.Records = append(state.Records, record)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			err = graves.ForEach(func(k, v []byte) error {
+				if !bytes.Equal(graves.Get(k), v) {
+					return s.damaged(fmt.Sprintf("what is known of %q is in a wrong place", k))
+				}
+				var body graveV1
+				c, err := unseal(gravesBucket, k, v, &body)
+				if err != nil {
+					return s.damaged(fmt.Sprintf("what is known of %q: %v", k, err))
+				}
+				found.Items, found.Sum = found.Items+1, found.Sum+c
+				grave, err := body.grave(k)
+				if err != nil {
+					return s.damaged(fmt.Sprintf("what is known of %q: %v", k, err))
+				}
+				state.Graves = append(state.Graves, grave)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if found.Items != sum.Items || found.Sum != sum.Sum {
+				return s.damaged(fmt.Sprintf("it has %d records and should have %d, or others", found.Items, sum.Items))
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return registry.State{}, err
+	}
+	return state, nil
+}
+
+// Commit implements [registry.Store].
+func (s *Store) Commit(b registry.Batch) error {
+	if s.broken != nil {
+		return s.broken
+	}
+	failpoint("before commit")
+	err := s.guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error { return s.apply(tx, b) })
+	})
+	failpoint("after commit")
+	if err != nil {
+		err = fmt.Errorf("writing the state file %s: %w%s", s.path, err, hint(err))
+		if errors.Is(err, syscall.EIO) || errors.Is(err, errDamaged) {
+			// Once a write has failed so, the kernel may have forgotten
+			// what was to be written: a later success proves nothing.
+			s.broken = fmt.Errorf("not written since this happened, restart mandos when the disk is well: %w", err)
+		}
+	}
+	return err
+}
+
+func (s *Store) apply(tx *bbolt.Tx, b registry.Batch) error {
+	meta := tx.Bucket(metaBucket)
+	var sum summary
+	if _, err := unseal(metaBucket, summaryKey, meta.Get(summaryKey), &sum); err != nil {
+		return s.damaged("its summary: " + err.Error())
+	}
+	sum.Seen = b.Seen
+	w := writer{tx, &sum}
+	for _, name := range b.Delete {
+		if err := w.drop(clientsBucket, []byte(name)); err != nil {
+			return err
+		}
+	}
+	for i := range b.Put {
+		if err := w.put(clientsBucket, []byte(b.Put[i].Name), newRecordV1(&b.Put[i])); err != nil {
+			return err
+		}
+	}
+	for _, id := range b.Unbury {
+		if err := w.drop(gravesBucket, graveKey(id)); err != nil {
+			return err
+		}
+	}
+	for i := range b.Bury {
+		if err := w.put(gravesBucket, graveKey(b.Bury[i].Identity), newGraveV1(&b.Bury[i])); err != nil {
+			return err
+		}
+	}
+	failpoint("within commit")
+	return putSummary(meta, sum)
+}
+
+// A writer changes items and keeps the summary right.
+type writer struct {
+	tx  *bbolt.Tx
+	sum *summary
+}
+
+func (w writer) put(bucket, key []byte, body any) error {
+	item, err := seal(bucket, key, body)
+	if err != nil {
+		return err
+	}
+	w.forget(bucket, key)
+	w.sum.Items++
+	w.sum.Sum += binary.BigEndian.Uint64(item[1:])
+	failpoint("put")
+	return w.tx.Bucket(bucket).Put(key, item)
+}
+
+func (w writer) drop(bucket, key []byte) error {
+	w.forget(bucket, key)
+	failpoint("drop")
+	return w.tx.Bucket(bucket).Delete(key)
+}
+
+func (w writer) forget(bucket, key []byte) {
+	if old := w.tx.Bucket(bucket).Get(key); len(old) >= itemHeader {
+		w.sum.Items--
+		w.sum.Sum -= binary.BigEndian.Uint64(old[1:])
+	}
+}
