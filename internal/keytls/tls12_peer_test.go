@@ -165,7 +165,7 @@ func (p *peer12) sendMessages(msgs ...[]byte) {
 	for _, msg := range msgs {
 		n := p.chunk
 		if n == 0 {
-			n = len(msg)
+			n = wire.MaxPlaintext
 		}
 		for c := range slices.Chunk(msg, n) {
 			p.send(wire.TypeHandshake, c)
@@ -246,6 +246,10 @@ func (p *peer12) serve() error {
 	if errors.Is(err, errAlert) && p.alert == wire.CloseNotify {
 		p.send(wire.TypeAlert, wire.MarshalAlert(wire.CloseNotify))
 		return nil
+	}
+	if errors.Is(err, schedule.ErrMAC) {
+		p.send(wire.TypeAlert, wire.MarshalAlert(wire.BadRecordMAC))
+		return err
 	}
 	for err != nil && !p.alerted { // what the client has to say
 		if _, _, e := p.read(); e != nil {

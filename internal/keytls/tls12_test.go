@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"testing"
 	"time"
@@ -166,5 +167,64 @@ func TestAgainstCryptoTLS12(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestHelloForBoth holds the one hello for both generations, byte by byte, to
+// what GnuTLS 3.5.8, 3.5.19, 3.7.9 and 3.8.9 were seen to accept: unknown
+// suites, groups and schemes are skipped by all of them, and the extensions
+// that old ones know have the bodies that they send themselves.
+func TestHelloForBoth(t *testing.T) {
+	a, b := transports(t)
+	go func() { _ = Client(a, &Config{}).Handshake() }()
+	peer := &peer12{conn: b}
+	var header [wire.HeaderLen]byte
+	if _, err := io.ReadFull(b, header[:]); err != nil {
+		t.Fatal(err)
+	}
+	h, err := wire.ParseHeader(header[:])
+	if err != nil || h.Type != wire.TypeHandshake || h.Version != wire.VersionTLS10 {
+		t.Fatalf("the record is %+v, %v; old servers want TLS 1.0", h, err)
+	}
+	msg := make([]byte, h.Length)
+	if _, err := io.ReadFull(b, msg); err != nil {
+		t.Fatal(err)
+	}
+	peer.conn.Close()
+	m, err := wire.ParseClientHello(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.SessionID) != 32 {
+		t.Errorf("a session ID of %d bytes", len(m.SessionID))
+	}
+	shares, ok := m.Extensions.Get(wire.ExtKeyShare)
+	if !ok {
+		t.Fatal("no key shares")
+	}
+	ks, err := wire.ParseClientKeyShares(shares)
+	if err != nil || len(ks) != 2 || ks[0].Group != wire.X25519 || ks[1].Group != wire.P256 {
+		t.Errorf("key shares %+v, %v", ks, err)
+	}
+	want := bytes.Join([][]byte{
+		{0x03, 0x03}, m.Random[:],
+		{32}, m.SessionID,
+		{0, 20,
+			0x13, 0x02, 0x13, 0x03, 0x13, 0x01, // TLS 1.3
+			0xC0, 0x2C, 0xCC, 0xA9, 0xC0, 0x30, 0xCC, 0xA8, 0xC0, 0x2F, 0x00, 0x9F, 0xCC, 0xAA},
+		{1, 0},
+		{0, byte(len(msg) - 4 - 2 - 32 - 33 - 22 - 2 - 2)},
+		{0, 23, 0, 0}, // extended_master_secret
+		{0, 9, 0, 2, 1, 1},
+		{0, 20, 0, 2, 1, 2},
+		{0xFF, 0x01, 0, 1, 0},
+		{0, 10, 0, 12, 0, 10, 0x11, 0xEC, 0, 0x1D, 0, 0x17, 0, 0x18, 0, 0x19},
+		{0, 11, 0, 2, 1, 0},
+		{0, 13, 0, 22, 0, 20, 8, 7, 4, 3, 5, 3, 6, 3, 8, 4, 8, 5, 8, 6, 4, 1, 5, 1, 6, 1},
+		{0, 43, 0, 5, 4, 3, 4, 3, 3},
+		{0, 51, 0, byte(len(shares))}, shares,
+	}, nil)
+	if !bytes.Equal(msg[4:], want) {
+		t.Errorf("the hello is\n%x, want\n%x", msg[4:], want)
 	}
 }
