@@ -94,6 +94,14 @@ func (s Suite) String() string {
 		return "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"
 	case ECDHEECDSAChaCha20Poly1305:
 		return "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
+	case DHERSAAES128GCM:
+		return "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"
+	case DHEDSSAES128GCM:
+		return "TLS_DHE_DSS_WITH_AES_128_GCM_SHA256"
+	case DHEDSSAES256GCM:
+		return "TLS_DHE_DSS_WITH_AES_256_GCM_SHA384"
+	case ECDHEECDSAAES128GCM:
+		return "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
 	case DHERSAChaCha20Poly1305:
 		return "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256"
 	}
@@ -158,6 +166,8 @@ func (s SignatureScheme) String() string {
 		return "ecdsa_secp384r1_sha384"
 	case ECDSAP521SHA512:
 		return "ecdsa_secp521r1_sha512"
+	case DSASHA256:
+		return "dsa_sha256"
 	case RSAPSSSHA256:
 		return "rsa_pss_rsae_sha256"
 	case RSAPSSSHA384:
