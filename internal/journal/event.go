@@ -98,3 +98,12 @@ func From(value string) slog.Attr { return slog.String("MANDOS_FROM", value) }
 
 // To is the attribute for a setting's new value.
 func To(value string) slog.Attr { return slog.String("MANDOS_TO", value) }
+
+// Finding is the attribute for what is wrong in a configuration, with file and
+// line.
+func Finding(f interface{ String() string }) slog.Attr {
+	return slog.String("MANDOS_FINDING", f.String())
+}
+
+// Interface is the attribute for a network interface.
+func Interface(name string) slog.Attr { return slog.String("MANDOS_INTERFACE", name) }

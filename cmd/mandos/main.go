@@ -1,0 +1,19 @@
+// Mandos gives clients that are known, alive and approved the passwords that
+// they need to boot. See mandos(8).
+package main
+
+import (
+	"context"
+	"os"
+
+	"mandos/internal/daemon"
+)
+
+// version is set by the linker.
+var version = "(devel)"
+
+func main() {
+	os.Exit(daemon.Command{
+		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
+	}.Run(context.Background()))
+}

@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"mandos/internal/config"
+	"mandos/internal/journal"
+)
+
+// Exit statuses.
+const (
+	exitClean   = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// A Command is one call of mandos.
+type Command struct {
+	Args           []string // without the command's name
+	Stdout, Stderr io.Writer
+	Version        string
+}
+
+// Run does what the arguments say and returns the exit status.
+func (c Command) Run(ctx context.Context) int {
+	cl, err := config.ParseArgs(c.Args)
+	if err != nil {
+		return c.usage(err)
+	}
+	switch cl.Action {
+	case config.ShowHelp:
+		err = config.WriteHelp(c.Stdout)
+	case config.ShowVersion:
+		_, err = fmt.Fprintf(c.Stdout, "mandos %s\n", c.Version)
+	case config.SelfTest:
+		err = selfTest(ctx, c.Stdout)
+	case config.CheckConfig:
+		err = c.checkConfig(cl)
+	default:
+		return c.serve(ctx, cl)
+	}
+	if err != nil {
+		fmt.Fprintf(c.Stderr, "mandos: %v\n", err)
+		return exitFailure
+	}
+	return exitClean
+}
+
+func (c Command) usage(err error) int {
+	fmt.Fprintf(c.Stderr, "mandos: %v\nTry 'mandos --help'.\n", err)
+	return exitUsage
+}
+
+// checkConfig prints all that is wrong or suspect, and fails if anything is
+// wrong.
+func (c Command) checkConfig(cl *config.CommandLine) error {
+	cfg, _, found := config.Load(cl, config.LoadOptions{Suspect: true})
+	if _, err := io.WriteString(c.Stdout, found.String()); err != nil {
+		return err
+	}
+	if n := len(found.Errors()); n > 0 {
+		return fmt.Errorf("errors in the configuration in %s: %d", cl.ConfigDir(), n)
+	}
+	_, err := policy(cfg)
+	return err
+}
+
+// serve runs the daemon.
+func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
+	// Memory holds secrets: no core dumps, and no debugger of the same user.
+	undumpable()
+	// From the first moment on: a SIGHUP must never end the daemon.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+
+	cfg, clients, found := config.Load(cl, config.LoadOptions{})
+	levels := journal.Levels{}
+	if cfg != nil {
+		if levels = cfg.Levels; cfg.Debug {
+			levels = journal.Debug()
+		}
+	}
+	log := journal.Open("mandos", levels)
+	logFindings(log, found)
+	if found.Err() != nil {
+		return exitFailure
+	}
+	err := Run(ctx, Options{
+		Config: cfg, Clients: clients, Log: log, Version: c.Version,
+		Reload: hangups,
+		Load: func() (config.Clients, config.Findings) {
+			_, clients, found := config.Load(cl, config.LoadOptions{})
+			return clients, found
+		},
+	})
+	if usage, ok := errors.AsType[*config.UsageError](err); ok {
+		return c.usage(usage)
+	}
+	if err != nil {
+		journal.Failed.Log(ctx, log.With(journal.Component("daemon")), journal.Err(err))
+		return exitFailure
+	}
+	return exitClean
+}
+
+func logFindings(log *slog.Logger, found config.Findings) {
+	log = log.With(journal.Component("config"))
+	for _, f := range found {
+		event := journal.ConfigBroken
+		if f.Warning {
+			event = journal.ConfigSuspect
+		}
+		event.Log(context.Background(), log, journal.Finding(f))
+	}
+}

@@ -1,0 +1,307 @@
+// Package daemon puts the server together: the only package that knows all
+// parts.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"mandos/internal/avahi"
+	"mandos/internal/busapi"
+	"mandos/internal/checker"
+	"mandos/internal/client"
+	"mandos/internal/config"
+	"mandos/internal/journal"
+	"mandos/internal/keytls"
+	"mandos/internal/registry"
+	"mandos/internal/sd"
+	"mandos/internal/server"
+	"mandos/internal/store"
+)
+
+// Options are what Run needs.
+type Options struct {
+	Config  *config.Server
+	Clients config.Clients
+	Log     *slog.Logger
+	Reload  <-chan os.Signal // each value asks for a reload
+	Load    func() (config.Clients, config.Findings)
+	Version string
+}
+
+// A daemon is a running server.
+type daemon struct {
+	Options
+	log      *slog.Logger
+	registry *registry.Registry
+	server   *server.Server
+	addrs    []netip.AddrPort // that it listens on
+	paths    busapi.Paths
+}
+
+// Run serves clients until ctx ends, and then stops in good order, which takes
+// at most some six seconds. A *config.UsageError is about the command line.
+func Run(ctx context.Context, o Options) error {
+	d := &daemon{Options: o, log: o.Log.With(journal.Component("daemon"))}
+
+	policy, err := policy(o.Config)
+	if err != nil {
+		return err
+	}
+
+	// As root, if we are root: sockets, state, PID file. Then never again.
+	sockets, err := sd.Sockets()
+	if err != nil {
+		return err
+	}
+	if err := o.Config.CheckReachable(len(sockets) > 0); err != nil {
+		return err
+	}
+	listeners, err := d.listen(sockets)
+	if err != nil {
+		return err
+	}
+	defer closeAll(listeners)
+	state, err := d.openState()
+	if err != nil {
+		return err
+	}
+	if state != nil {
+		defer state.Close()
+	}
+	defer writePIDFile(pidFile)()
+	if err := d.dropPrivileges(); err != nil {
+		return err
+	}
+
+	if err := d.newRegistry(ctx, state); err != nil {
+		return err
+	}
+	d.server = &server.Server{Directory: d.registry, TLS: clientTLS(policy), Log: o.Log.With(journal.Component("server"))}
+	return d.run(ctx, listeners)
+}
+
+// clientTLS returns what makes the server's TLS connections: in TLS, it is the
+// client.
+func clientTLS(policy keytls.Policy) func(net.Conn) server.TLS {
+	cfg := &keytls.Config{Policy: policy}
+	return func(conn net.Conn) server.TLS { return keytls.Client(conn, cfg) }
+}
+
+// policy reads the priority string.
+func policy(cfg *config.Server) (keytls.Policy, error) {
+	p, err := keytls.ParsePriority(cfg.Priority)
+	if err != nil {
+		return p, fmt.Errorf("%s: %w", cfg.Where("priority"), err)
+	}
+	return p, nil
+}
+
+func (d *daemon) newRegistry(ctx context.Context, state *store.Store) (err error) {
+	o := registry.Options{
+		Settings:  settings(d.Clients),
+		NoRestore: !d.Config.Restore,
+		Checker:   checker.Checks{Runner: d.checkRunner()},
+		Log:       d.Options.Log.With(journal.Component("registry")),
+		Path:      func(name string) string { return string(d.paths.Path(name)) },
+	}
+	if state != nil { // an interface that holds a nil pointer isn't nil
+		o.Store = state
+	}
+	d.registry, err = registry.New(ctx, o)
+	return err
+}
+
+// checkRunner returns what runs checkers: under systemd always the helper,
+// because a checker that inherits our sandbox would fail, and every client
+// would look down.
+func (d *daemon) checkRunner() checker.Runner {
+	if underSystemd() {
+		return checker.Remote{Path: checker.SocketPath}
+	}
+	d.log.Warn("not started by systemd, so checkers run as children of this process, with its privileges")
+	return checker.Local{}
+}
+
+// underSystemd reports whether this process is a service's.
+func underSystemd() bool {
+	return os.Getenv("SYSTEMD_EXEC_PID") == fmt.Sprint(os.Getpid()) || os.Getenv("NOTIFY_SOCKET") != ""
+}
+
+func settings(clients config.Clients) []client.Settings {
+	all := make([]client.Settings, len(clients))
+	for i := range clients {
+		all[i] = clients[i].Settings
+	}
+	return all
+}
+
+// run runs all parts until ctx ends or one that can't be missed fails.
+func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+
+	// The registry outlives the sessions, which tell it how they ended.
+	registryCtx, stopRegistry := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRegistry()
+	registryEnded := make(chan error, 1)
+	go func() { registryEnded <- d.registry.Run(registryCtx) }()
+
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		if err := d.server.Serve(ctx, listeners...); err != nil {
+			fail(err)
+		}
+	})
+	if d.Config.Zeroconf {
+		service := avahi.Service{Name: d.Config.ServiceName, Interface: d.Config.Interface, Addrs: d.addrs}
+		parts.Go(func() { avahi.Announce(ctx, service, d.Options.Log.With(journal.Component("avahi"))) })
+	}
+	if d.Config.DBus {
+		parts.Go(func() { d.serveBus(ctx) })
+	}
+	parts.Go(func() { d.showStatus(ctx) })
+	parts.Go(func() { d.watchdog(ctx) })
+
+	d.notify(sd.Ready(d.status()))
+	journal.Ready.Log(ctx, d.log, journal.Count(d.registry.Counts().Clients))
+	d.reloadUntil(ctx)
+
+	d.notify(sd.Stopping())
+	journal.Stopping.Log(ctx, d.log)
+	parts.Wait()
+	stopRegistry()
+	err := <-registryEnded
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// serveBus offers the clients over D-Bus.
+func (d *daemon) serveBus(ctx context.Context) {
+	busapi.Serve(ctx, busapi.Options{
+		Registry: d.registry,
+		Paths:    &d.paths,
+		Log:      d.Options.Log.With(journal.Component("busapi")),
+		Version:  d.Version,
+	})
+}
+
+// reloadUntil re-reads the configuration whenever it is asked to, until ctx
+// ends.
+func (d *daemon) reloadUntil(ctx context.Context) {
+	for {
+		select {
+		case <-d.Reload:
+			d.notify(sd.Reloading())
+			d.reload(ctx)
+			d.notify(sd.Ready(d.status()))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reload makes what clients.conf says the configuration: all of it, or
+// nothing. No session, check or state is dropped.
+func (d *daemon) reload(ctx context.Context) {
+	clients, found := d.Load()
+	logFindings(d.Options.Log, found)
+	err := found.Err()
+	if err != nil {
+		err = fmt.Errorf("it has errors: %d", len(found.Errors()))
+	}
+	var summary registry.Summary
+	if err == nil {
+		summary, err = d.registry.Reload(settings(clients))
+	}
+	if err != nil {
+		journal.ReloadFailed.Log(ctx, d.log, journal.Err(err))
+		return
+	}
+	journal.Reloaded.Log(ctx, d.log, slog.String("changes", summary.String()))
+}
+
+// showStatus keeps systemd's status line up to date.
+func (d *daemon) showStatus(ctx context.Context) {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return
+	}
+	feed, _ := d.registry.Subscribe(1) // what changed doesn't matter, only that
+	defer feed.Close()
+	shown := d.status()
+	for {
+		select {
+		case <-feed.C:
+		case <-ctx.Done():
+			return
+		}
+		// Many changes come together.
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+		if now := d.status(); now != shown {
+			shown = now
+			d.notify(sd.Status(now))
+		}
+	}
+}
+
+// status says in one line how the server is.
+func (d *daemon) status() string {
+	c := d.registry.Counts()
+	if c.Clients == 0 {
+		return "no clients in " + d.Config.ConfigDir
+	}
+	s := fmt.Sprintf("clients: %d enabled, %d disabled, %d waiting for approval", c.Enabled, c.Disabled, c.Waiting)
+	if c.CannotCheck > 0 {
+		s += fmt.Sprintf("; checks can't run for %d", c.CannotCheck)
+	}
+	if c.Unsaved {
+		s += "; state can't be saved"
+	}
+	return s
+}
+
+// watchdog tells systemd that the parts answer which must.
+func (d *daemon) watchdog(ctx context.Context) {
+	log := d.Options.Log.With(journal.Component("sd"))
+	err := sd.Watchdog(ctx, func(err error) { journal.WatchdogSilent.Log(ctx, log, journal.Err(err)) },
+		sd.Probe{Name: "registry", Ping: d.registry.Ping},
+		sd.Probe{Name: "server", Ping: d.server.Ping})
+	d.notify(err)
+}
+
+// notify logs that systemd couldn't be told something; it is no reason to
+// stop.
+func (d *daemon) notify(err error) {
+	if err != nil {
+		d.log.Warn("could not talk to systemd", journal.Err(err))
+	}
+}
+
+func (d *daemon) listening(listeners []net.Listener) {
+	var names []string
+	for _, l := range listeners {
+		names = append(names, l.Addr().String())
+		d.addrs = append(d.addrs, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	journal.Listening.Log(context.Background(), d.log, slog.String("address", strings.Join(names, " ")))
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+}

@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"mandos/internal/store"
+)
+
+const (
+	systemConfigDir = "/etc/mandos"
+	pidFile         = "/run/mandos/mandos.pid"
+)
+
+// stateDir returns the folder of the state: that of the options, or of
+// systemd's StateDirectory=, or the system's. But a server that is started
+// with a configuration of its own, perhaps beside the system's, has a state
+// of its own, next to that configuration.
+func (d *daemon) stateDir() string {
+	if d.Config.Where("statedir") != "" {
+		return d.Config.StateDir
+	}
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" && underSystemd() {
+		return dir
+	}
+	if d.Config.ConfigDir != systemConfigDir {
+		return filepath.Join(d.Config.ConfigDir, "state")
+	}
+	return d.Config.StateDir
+}
+
+// openState opens the state, which is nil with --no-restore.
+func (d *daemon) openState() (s *store.Store, err error) {
+	if !d.Config.Restore {
+		return nil, nil
+	}
+	dir := d.stateDir()
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("making the folder for the state: %w (name another one with --statedir)", err)
+	}
+	err = asOwner(dir, func() (err error) {
+		s, err = store.Open(dir)
+		return err
+	})
+	return s, err
+}
+
+// writePIDFile writes our process ID to path, if its folder is there and may
+// be written to, and no other server holds the file. It returns what is to be
+// done in the end.
+func writePIDFile(path string) (cleanup func()) {
+	cleanup = func() {}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return cleanup
+	}
+	// The lock says that the process is alive, and ends with it.
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return cleanup
+	}
+	if f.Truncate(0) == nil {
+		_, _ = fmt.Fprintln(f, os.Getpid()) // nobody depends on it
+	}
+	return func() {
+		_ = os.Remove(path) // in vain if we have given up root's privileges
+		f.Close()
+	}
+}

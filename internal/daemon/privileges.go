@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// users are whom a daemon becomes that was started as root: the first that
+// exists.
+var users = []string{"mandos", "_mandos", "nobody"}
+
+// undumpable forbids core dumps, and other processes of this user to look into
+// this one's memory.
+func undumpable() {
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // fails for other values only
+}
+
+// dropPrivileges makes this process an ordinary user's for good, if it is
+// root's.
+func (d *daemon) dropPrivileges() error {
+	if os.Getuid() != 0 && os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := firstUser()
+	if err != nil {
+		return err
+	}
+	if err := become(u); err != nil {
+		return fmt.Errorf("giving up root's privileges for user %s: %w", u.Username, err)
+	}
+	undumpable() // changing the user has undone it
+	d.log.Info("gave up root's privileges", "user", u.Username)
+	return nil
+}
+
+func firstUser() (*user.User, error) {
+	for _, name := range users {
+		if u, err := user.Lookup(name); err == nil {
+			return u, nil
+		}
+	}
+	return nil, fmt.Errorf("not serving as root, and there is none of the users %v to serve as: make one, or start this as an ordinary user", users)
+}
+
+// become changes all IDs of all threads to those of u, and makes sure that
+// there is no way back.
+func become(u *user.User) error {
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return err
+	}
+	if uid == 0 || gid == 0 {
+		return errors.New("this user is root as well")
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return err
+	}
+	groups := make([]int, 0, len(ids))
+	for _, id := range ids {
+		g, err := strconv.Atoi(id)
+		if err != nil {
+			return err
+		}
+		groups = append(groups, g)
+	}
+	if err := syscall.Setgroups(groups); err != nil {
+		return os.NewSyscallError("setgroups", err)
+	}
+	if err := syscall.Setresgid(gid, gid, gid); err != nil {
+		return os.NewSyscallError("setresgid", err)
+	}
+	if err := syscall.Setresuid(uid, uid, uid); err != nil {
+		return os.NewSyscallError("setresuid", err)
+	}
+	return noWayBack(uid, gid)
+}
+
+// noWayBack returns an error if this process is more than uid and gid, or
+// could become so.
+func noWayBack(uid, gid int) error {
+	for _, id := range []int{os.Getuid(), os.Geteuid()} {
+		if id != uid {
+			return fmt.Errorf("still user %d", id)
+		}
+	}
+	for _, id := range []int{os.Getgid(), os.Getegid()} {
+		if id != gid {
+			return fmt.Errorf("still group %d", id)
+		}
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&header, &caps[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	for _, c := range caps {
+		if c.Effective != 0 || c.Permitted != 0 || c.Inheritable != 0 {
+			return errors.New("still has capabilities")
+		}
+	}
+	if syscall.Setuid(0) == nil || syscall.Setgid(0) == nil {
+		return errors.New("could become root again")
+	}
+	return nil
+}
+
+// asOwner runs f as the owner of dir, if we are root and it is another user's:
+// then the files that f makes there are that user's, and no symbolic link of
+// that user's leads f astray.
+func asOwner(dir string, f func() error) (err error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	if os.Geteuid() != 0 || owner.Uid == 0 {
+		return f()
+	}
+	if err := syscall.Setresgid(-1, int(owner.Gid), -1); err != nil {
+		return os.NewSyscallError("setresgid", err)
+	}
+	defer func() { err = errors.Join(err, os.NewSyscallError("setresgid", syscall.Setresgid(-1, 0, -1))) }()
+	if err := syscall.Setresuid(-1, int(owner.Uid), -1); err != nil {
+		return os.NewSyscallError("setresuid", err)
+	}
+	defer func() { err = errors.Join(err, os.NewSyscallError("setresuid", syscall.Setresuid(-1, 0, -1))) }()
+	return f()
+}
