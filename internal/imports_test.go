@@ -23,7 +23,7 @@ import (
 // before its own. A new package must be placed here.
 var layers = [][]string{
 	{"internal/cmdline", "internal/isodur", "internal/journal", "internal/keyid", "internal/sd", "internal/secret"},
-	{"internal/keytls/wire", "internal/pgp"},
+	{"internal/keytls/wire", "internal/mdns", "internal/pgp"},
 	{"internal/keytls/peerkey", "internal/keytls/schedule"},
 	{"internal/clientkeys", "internal/keytls"},
 	{"internal/client", "internal/fetch/fetchtest"},
@@ -42,10 +42,11 @@ var libraries = map[string][]string{
 	"github.com/charmbracelet/x/ansi":  {"internal/ctl", "internal/monitor"},
 	"github.com/coreos/go-systemd/v22": {"cmd/mandos-checker", "internal/avahi", "internal/checker/helper", "internal/journal", "internal/sd"},
 	"github.com/godbus/dbus/v5":        {"internal/avahi", "internal/busapi", "internal/checker/helper", "internal/operator"},
+	"github.com/miekg/dns":             {"internal/mdns"},
 	"github.com/spf13/pflag":           {"cmd/mandos-checker", "internal/cmdline", "internal/config", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen"},
 	"go.etcd.io/bbolt":                 {"internal/store"},
 	"golang.org/x/crypto":              {"internal/clientkeys", "internal/keygen", "internal/keytls", "internal/keytls/peerkey", "internal/keytls/schedule", "internal/keytls/wire"},
-	"golang.org/x/net":                 {"internal/fetch"},
+	"golang.org/x/net":                 {"internal/mdns"},
 	"golang.org/x/sys":                 nil, // nil: anybody
 	"golang.org/x/term":                {"cmd/mandos-ctl", "internal/keygen"},
 	"gopkg.in/ini.v1":                  {"internal/config"},
@@ -54,12 +55,14 @@ var libraries = map[string][]string{
 // without lists what a package must not need, by itself or through others:
 // prefixes of import paths.
 var without = map[string][]string{
-	"internal/registry":  {"github.com/godbus/", "github.com/coreos/", "go.etcd.io/", "mandos/internal/server"},
-	"internal/server":    {"github.com/godbus/", "go.etcd.io/"},
-	"internal/keytls":    {"crypto/tls", "github.com/godbus/", "github.com/coreos/", "go.etcd.io/"},
-	"cmd/mandos-client":  {"crypto/tls", "github.com/godbus/", "go.etcd.io/", "mandos/internal/registry", "mandos/internal/server"},
-	"cmd/mandos-keygen":  {"github.com/godbus/", "go.etcd.io/", "mandos/internal/registry", "mandos/internal/server"},
-	"cmd/mandos-checker": {"go.etcd.io/", "mandos/internal/keytls", "mandos/internal/registry", "mandos/internal/server"},
+	"internal/registry": {"github.com/godbus/", "github.com/coreos/", "go.etcd.io/", "mandos/internal/server"},
+	"internal/server":   {"github.com/godbus/", "go.etcd.io/"},
+	"internal/keytls":   {"crypto/tls", "github.com/godbus/", "github.com/coreos/", "go.etcd.io/"},
+	// miekg/dns brings crypto/tls along, for servers that aren't used here.
+	"internal/fetch/fetchtest": {"crypto/tls"},
+	"cmd/mandos-client":        {"github.com/godbus/", "go.etcd.io/", "mandos/internal/registry", "mandos/internal/server"},
+	"cmd/mandos-keygen":        {"github.com/godbus/", "go.etcd.io/", "mandos/internal/registry", "mandos/internal/server"},
+	"cmd/mandos-checker":       {"go.etcd.io/", "mandos/internal/keytls", "mandos/internal/registry", "mandos/internal/server"},
 }
 
 // pure packages are functions of their arguments: no goroutine, no clock, no

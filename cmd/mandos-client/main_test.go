@@ -15,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mandos-client": main})
+	testscript.Main(m, map[string]func(){"mandos-client": main, "fake-mandos": fakeMandos, "enemy": enemy})
 }
 
 const password = "the disk\npassword "

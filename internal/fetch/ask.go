@@ -135,10 +135,16 @@ func dial(ctx context.Context, s server) (net.Conn, error) {
 		if call, ok := errors.AsType[*os.SyscallError](err); ok {
 			err = call.Err
 		}
-		return nil, fmt.Errorf("connecting: %w", err)
+		return nil, connectError{err}
 	}
 	return conn, nil
 }
+
+// A connectError means that nobody answered at an address.
+type connectError struct{ err error }
+
+func (e connectError) Error() string { return "connecting: " + e.err.Error() }
+func (e connectError) Unwrap() error { return e.err }
 
 // notReady reports whether err says that this host's network isn't ready:
 // link-local addresses are tentative for a second or two after an interface

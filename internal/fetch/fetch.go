@@ -24,6 +24,7 @@ import (
 	"mandos/internal/clientkeys"
 	"mandos/internal/cmdline"
 	"mandos/internal/keytls"
+	"mandos/internal/keytls/wire"
 )
 
 const keyDir = "/conf/conf.d/mandos"
@@ -63,7 +64,7 @@ func table(o *options) *pflag.FlagSet {
 	fs.StringVarP(&o.seckey, "seckey", "s", filepath.Join(keyDir, clientkeys.SecKey), "OpenPGP secret key `FILE`")
 	fs.StringVarP(&o.tlsPub, "tls-pubkey", "T", filepath.Join(keyDir, clientkeys.TLSPubKey), "TLS public key `FILE`")
 	fs.StringVarP(&o.tlsPriv, "tls-privkey", "t", filepath.Join(keyDir, clientkeys.TLSPrivKey), "TLS private key `FILE`")
-	fs.StringVar(&o.priority, "priority", "", "GnuTLS priority `STRING`: accepted, and ignored with a warning")
+	fs.StringVar(&o.priority, "priority", "", "GnuTLS priority `STRING` for TLS 1.3 (default: what all Mandos servers take)")
 	fs.IntVar(&o.dhBits, "dh-bits", 0, "accepted, and ignored: no Diffie-Hellman with prime numbers of so many `BITS` is done")
 	fs.StringVar(&o.dhParams, "dh-params", "", "accepted, and ignored, like the `FILE`")
 	fs.Float64Var(&o.delay, "delay", 2.5, "wait at most so many `SECONDS` for an interface that was taken up")
@@ -141,8 +142,14 @@ func (c Command) run(ctx context.Context, o options, log *notes) error {
 			return err
 		}
 	}
-	if o.connect == "" {
-		return usagef("servers can't be looked for yet: say where one is with --connect ADDRESS:PORT")
+	var policy keytls.Policy
+	if o.priority != "" {
+		if policy, err = keytls.ParsePriority(o.priority); err != nil {
+			return usagef("--priority: %w", err)
+		}
+		if !slices.Contains(policy.Versions, wire.VersionTLS13) {
+			return usagef("--priority %s: it leaves no TLS 1.3, and this client speaks nothing else", o.priority)
+		}
 	}
 	warnOfIgnored(o, log)
 
@@ -154,7 +161,7 @@ func (c Command) run(ctx context.Context, o options, log *notes) error {
 	if err != nil {
 		return err
 	}
-	a := &asker{tls: &keytls.Config{Key: signer}, key: key, log: log}
+	a := &asker{tls: &keytls.Config{Key: signer, Policy: policy}, key: key, log: log}
 
 	if o.connect == "" || !fixed.addr.Addr().IsLoopback() {
 		down := bringUp(ctx, use, o.connect != "", delay, log)
@@ -163,9 +170,9 @@ func (c Command) run(ctx context.Context, o options, log *notes) error {
 	h := &hunt{ask: a.ask, retry: retry, log: log}
 	var password []byte
 	if o.connect != "" {
-		password, err = h.only(ctx, fixed)
+		password, err = h.only(ctx, newTarget(fixed))
 	} else {
-		password, err = h.all(ctx, discover(ctx, use, log))
+		password, err = h.discover(ctx, use)
 	}
 	if err != nil {
 		return err
@@ -204,9 +211,6 @@ func seconds(option string, s, least float64) (time.Duration, error) {
 // warnOfIgnored tells of options that are taken so that a configuration made
 // for the reference works, but do nothing here.
 func warnOfIgnored(o options, log *notes) {
-	if o.priority != "" {
-		log.warn("--priority is ignored: this client speaks TLS 1.3 alone, with its own choice of algorithms")
-	}
 	if o.dhBits != 0 || o.dhParams != "" {
 		log.tell("--dh-bits and --dh-params are ignored: key exchange is on elliptic curves")
 	}

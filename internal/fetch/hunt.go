@@ -3,6 +3,8 @@ package fetch
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,6 +12,9 @@ const (
 	// notReadyWait is the wait before the next try while this host's own
 	// network isn't ready: that costs the server nothing.
 	notReadyWait = 500 * time.Millisecond
+	// changedWait is the least time between two rounds through a server's
+	// addresses, when they change.
+	changedWait = time.Second
 	// maxServers bounds the servers that are asked side by side. Where more
 	// are announced, the one that has been asked for longest makes room; it
 	// comes back with its next announcement.
@@ -27,48 +32,92 @@ type hunt struct {
 	log   *notes
 }
 
-// only asks a single server.
-func (h *hunt) only(ctx context.Context, s server) ([]byte, error) {
+// A target is one server with all its addresses, which may change.
+type target struct {
+	addrs   atomic.Pointer[[]server]
+	changed chan struct{} // of size 1
+}
+
+func newTarget(addrs ...server) *target {
+	t := &target{changed: make(chan struct{}, 1)}
+	t.addrs.Store(&addrs)
+	return t
+}
+
+// set replaces the addresses.
+func (t *target) set(addrs []server) {
+	t.addrs.Store(&addrs)
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// only asks a single server, at one of its addresses after the other until
+// one of them answers.
+func (h *hunt) only(ctx context.Context, t *target) ([]byte, error) {
 	for {
-		password, err := h.ask(ctx, s)
-		if err == nil {
-			return password, nil
+		wait := notReadyWait
+		for _, s := range *t.addrs.Load() {
+			password, err := h.ask(ctx, s)
+			if err == nil {
+				return password, nil
+			}
+			if ctx.Err() != nil {
+				return nil, errInterrupted
+			}
+			h.log.error(s.String(), err)
+			if !notReady(err) {
+				wait = h.retry
+			}
+			if _, ok := errors.AsType[connectError](err); !ok {
+				break // the server has answered, and won't answer otherwise elsewhere
+			}
 		}
-		if ctx.Err() != nil {
-			return nil, errInterrupted
-		}
-		h.log.error(s.String(), err)
-		wait := h.retry
-		if notReady(err) {
-			wait = min(wait, notReadyWait)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errInterrupted
-		case <-time.After(wait):
+		if err := t.await(ctx, min(wait, h.retry)); err != nil {
+			return nil, err
 		}
 	}
 }
 
-// A sighting is a server that was announced, or has said goodbye.
-type sighting struct {
-	server
-	gone bool
+// await waits between two rounds. New addresses cut that short, but not to
+// nothing: strangers can announce addresses, too.
+func (t *target) await(ctx context.Context, wait time.Duration) error {
+	least := min(wait, changedWait)
+	select {
+	case <-ctx.Done():
+		return errInterrupted
+	case <-time.After(least):
+	}
+	select {
+	case <-ctx.Done():
+		return errInterrupted
+	case <-t.changed:
+	case <-time.After(wait - least):
+	}
+	return nil
 }
 
-// all asks each server that seen tells of. A server that is seen again while
-// it is being asked changes nothing.
+// A sighting is a server that was announced, or has said goodbye.
+type sighting struct {
+	name  string   // tells servers apart
+	addrs []server // in the order to try them; none: it is gone
+}
+
+// all asks each server that seen tells of. A new sighting of a server that is
+// being asked changes its addresses.
 func (h *hunt) all(ctx context.Context, seen <-chan sighting) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type asking struct {
-		server
+		name string
+		*target
 		stop context.CancelFunc
 	}
 	var asked []asking // the first has been asked for longest
 	drop := func(i int) {
 		asked[i].stop()
-		asked = append(asked[:i], asked[i+1:]...)
+		asked = slices.Delete(asked, i, i+1)
 	}
 	found := make(chan []byte)
 	for {
@@ -78,30 +127,28 @@ func (h *hunt) all(ctx context.Context, seen <-chan sighting) ([]byte, error) {
 		case password := <-found:
 			return password, nil
 		case s := <-seen:
-			at := -1
-			for i := range asked {
-				if asked[i].server == s.server {
-					at = i
-				}
-			}
-			if s.gone {
-				if at >= 0 {
-					h.log.tell("%v: the server says goodbye", s)
-					drop(at)
-				}
+			at := slices.IndexFunc(asked, func(a asking) bool { return a.name == s.name })
+			switch {
+			case len(s.addrs) == 0 && at < 0:
+				continue
+			case len(s.addrs) == 0:
+				h.log.tell("server %s says goodbye", s.name)
+				drop(at)
 				continue
 			}
+			h.log.tell("server %s at %v", s.name, s.addrs)
 			if at >= 0 {
+				asked[at].set(s.addrs)
 				continue
 			}
 			if len(asked) == maxServers {
 				drop(0)
 			}
-			h.log.tell("%v: a server", s)
 			own, stop := context.WithCancel(ctx)
-			asked = append(asked, asking{s.server, stop})
+			t := newTarget(s.addrs...)
+			asked = append(asked, asking{s.name, t, stop})
 			go func() {
-				password, err := h.only(own, s.server)
+				password, err := h.only(own, t)
 				if err != nil {
 					return
 				}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,12 @@ import (
 func at(n int) server {
 	return server{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 6637)}
 }
+
+func found(n int, more ...server) sighting {
+	return sighting{name: fmt.Sprint(n), addrs: append([]server{at(n)}, more...)}
+}
+
+func gone(n int) sighting { return sighting{name: fmt.Sprint(n)} }
 
 func TestHuntRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -33,7 +40,7 @@ func TestHuntRetries(t *testing.T) {
 			}
 			return nil, errNoSecret
 		}}
-		password, err := h.only(t.Context(), at(1))
+		password, err := h.only(t.Context(), newTarget(at(1)))
 		if err != nil || string(password) != "password" {
 			t.Fatalf("got %q, %v", password, err)
 		}
@@ -56,11 +63,11 @@ func TestHuntEnds(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}
-		if password, err := h.only(ctx, at(1)); err != errInterrupted || password != nil {
+		if password, err := h.only(ctx, newTarget(at(1))); err != errInterrupted || password != nil {
 			t.Errorf("only: %q, %v; want %v", password, err, errInterrupted)
 		}
 		seen := make(chan sighting, 1)
-		seen <- sighting{server: at(1)}
+		seen <- found(1)
 		if password, err := h.all(ctx, seen); err != errInterrupted || password != nil {
 			t.Errorf("all: %q, %v; want %v", password, err, errInterrupted)
 		}
@@ -83,8 +90,8 @@ func TestHuntAsksSideBySide(t *testing.T) {
 		}}
 		seen := make(chan sighting, 9)
 		for i := range 3 {
-			seen <- sighting{server: at(i + 1)}
-			seen <- sighting{server: at(i + 1)} // again, as in each answer
+			seen <- found(i + 1)
+			seen <- found(i + 1) // again, as in each answer
 		}
 		start := time.Now()
 		password, err := h.all(t.Context(), seen)
@@ -96,21 +103,21 @@ func TestHuntAsksSideBySide(t *testing.T) {
 
 func TestHuntGoodbye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stopped := 0
+		var stopped atomic.Int32
 		h := &hunt{retry: 10 * time.Second, log: &notes{w: new(bytes.Buffer)}, ask: func(ctx context.Context, s server) ([]byte, error) {
 			<-ctx.Done()
-			stopped++
+			stopped.Add(1)
 			return nil, ctx.Err()
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
 		seen := make(chan sighting)
 		go h.all(ctx, seen)
-		seen <- sighting{server: at(1)}
-		seen <- sighting{server: at(1), gone: true}
-		seen <- sighting{server: at(2), gone: true} // never seen before
+		seen <- found(1)
+		seen <- gone(1)
+		seen <- gone(2) // never seen before
 		synctest.Wait()
-		if stopped != 1 {
-			t.Errorf("%d servers were given up after the goodbye, want 1", stopped)
+		if n := stopped.Load(); n != 1 {
+			t.Errorf("%d servers were given up after the goodbye, want 1", n)
 		}
 		cancel()
 	})
@@ -120,11 +127,12 @@ func TestHuntGoodbye(t *testing.T) {
 // no more than maxServers are asked at once.
 func TestHuntIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		running, most := 0, 0
+		var running, most atomic.Int32
 		h := &hunt{retry: time.Second, log: &notes{w: new(bytes.Buffer)}, ask: func(ctx context.Context, s server) ([]byte, error) {
-			running++
-			most = max(most, running)
-			defer func() { running-- }()
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			defer running.Add(-1)
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}
@@ -136,19 +144,82 @@ func TestHuntIsBounded(t *testing.T) {
 			done <- err
 		}()
 		for i := range maxServers + 50 {
-			seen <- sighting{server: server{addr: netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes(), uint16(i+1))}}
+			seen <- found(i + 1)
 			synctest.Wait()
 		}
-		if running != maxServers {
-			t.Errorf("%d servers are asked, want %d", running, maxServers)
+		if n := running.Load(); n != maxServers {
+			t.Errorf("%d servers are asked, want %d", n, maxServers)
 		}
 		cancel()
 		if err := <-done; !errors.Is(err, errInterrupted) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if running != 0 || most > maxServers+1 { // the new one may begin before the old one has ended
-			t.Errorf("%d still running, %d at most; want 0, %d", running, most, maxServers)
+		// The new one may begin before the old one has ended.
+		if n, m := running.Load(), most.Load(); n != 0 || m > maxServers+1 {
+			t.Errorf("%d still running, %d at most; want 0, %d", n, m, maxServers)
+		}
+	})
+}
+
+// A server's addresses are tried in turn, up to one that answers.
+func TestHuntTriesAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []server
+		start := time.Now()
+		h := &hunt{retry: 10 * time.Second, log: &notes{w: new(bytes.Buffer)}, ask: func(_ context.Context, s server) ([]byte, error) {
+			asked = append(asked, s)
+			switch {
+			case s == at(1):
+				return nil, connectError{unix.ECONNREFUSED}
+			case time.Since(start) < 5*time.Second:
+				return nil, errNoSecret
+			}
+			return []byte("password"), nil
+		}}
+		seen := make(chan sighting, 1)
+		seen <- found(1, at(2), at(3))
+		if password, err := h.all(t.Context(), seen); err != nil || string(password) != "password" {
+			t.Errorf("%q, %v", password, err)
+		}
+		if want := []server{at(1), at(2), at(1), at(2)}; !slices.Equal(asked, want) {
+			t.Errorf("asked %v, want %v: the third has the same server behind it", asked, want)
+		}
+		if d := time.Since(start); d != 10*time.Second {
+			t.Errorf("took %v, want 10s", d)
+		}
+	})
+}
+
+// An address that becomes known later is tried soon, but however many come,
+// the server isn't asked more than once a second.
+func TestHuntTakesNewAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rounds []time.Duration
+		start := time.Now()
+		h := &hunt{retry: 10 * time.Second, log: &notes{w: new(bytes.Buffer)}, ask: func(_ context.Context, s server) ([]byte, error) {
+			if s == at(1) {
+				rounds = append(rounds, time.Since(start))
+			}
+			if s == at(3) {
+				return []byte("password"), nil
+			}
+			return nil, connectError{unix.ECONNREFUSED}
+		}}
+		seen := make(chan sighting)
+		go func() {
+			seen <- found(1)
+			for range 15 {
+				time.Sleep(100 * time.Millisecond)
+				seen <- found(1, at(2))
+			}
+			seen <- found(1, at(3))
+		}()
+		if password, err := h.all(t.Context(), seen); err != nil || string(password) != "password" {
+			t.Errorf("%q, %v", password, err)
+		}
+		if want := []time.Duration{0, time.Second, 2 * time.Second}; !slices.Equal(rounds, want) {
+			t.Errorf("rounds at %v, want %v", rounds, want)
 		}
 	})
 }

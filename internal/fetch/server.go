@@ -15,6 +15,16 @@ type server struct {
 
 func (s server) String() string { return s.addr.String() }
 
+// onLink is a server that was found on an interface's link. An IPv6 address
+// that is link-local has that as its zone; one of IPv4 (RFC 3927) has none.
+func onLink(addr netip.AddrPort, ifName string) server {
+	s := server{addr: addr}
+	if addr.Addr().Is4() && addr.Addr().IsLinkLocalUnicast() {
+		s.device = ifName
+	}
+	return s
+}
+
 // interfaces are the network interfaces to use.
 type interfaces struct {
 	names []string // empty: all that suit
