@@ -41,6 +41,7 @@ const (
 	keyClient    = "MANDOS_CLIENT"
 	keyKeyID     = "MANDOS_KEY_ID"
 	keyPeer      = "MANDOS_PEER"
+	keyProtocol  = "MANDOS_PROTOCOL"
 	keyReason    = "MANDOS_REASON"
 	keyService   = "MANDOS_SERVICE"
 	keyError     = "MANDOS_ERROR"
@@ -54,6 +55,12 @@ func KeyID(id interface{ String() string }) slog.Attr { return slog.String(keyKe
 
 // Peer is the attribute for a peer's address and port.
 func Peer(addr interface{ String() string }) slog.Attr { return slog.String(keyPeer, addr.String()) }
+
+// Protocol is the attribute for the protocol that a peer's identity was proved
+// by.
+func Protocol(id interface{ Protocol() string }) slog.Attr {
+	return slog.String(keyProtocol, id.Protocol())
+}
 
 // Service is the attribute for the name that Zeroconf announces the server by.
 func Service(name string) slog.Attr { return slog.String(keyService, name) }

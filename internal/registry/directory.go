@@ -18,6 +18,7 @@ import (
 type Caller struct {
 	Addr     netip.AddrPort // with zone, where the address is link-local
 	Identity keyid.Identity
+	Validity keyid.Validity // what its key says of its own life
 }
 
 // A Handout is the right to send one secret to one caller, once, now.
@@ -59,7 +60,8 @@ func (r *Registry) Lookup(caller Caller) (name string, err error) {
 	r.mu.Unlock()
 	if e == nil {
 		refusal := &client.Refusal{Reason: client.Unknown, Detail: "no client has this key"}
-		journal.UnknownKey.Log(context.Background(), r.logger, journal.KeyID(caller.Identity), journal.Peer(caller.Addr))
+		journal.UnknownKey.Log(context.Background(), r.logger,
+			journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr))
 		return "", refusal
 	}
 	return name, nil
@@ -72,18 +74,20 @@ func (r *Registry) find(id keyid.Identity) *entry {
 	case !id.KeyID.IsZero():
 		return r.byKeyID[id.KeyID]
 	case !id.Fingerprint.IsZero():
-		if e := r.byPrint[id.Fingerprint]; e != nil && e.c.Settings.Generation != client.OnlyTLS13 {
-			return e
-		}
+		return r.byPrint[id.Fingerprint]
 	}
 	return nil
 }
 
-// claim returns the client called name if caller has its key, now.
-func (r *Registry) claim(name string, caller Caller) (*entry, *client.Refusal) {
+// claim returns the client called name if caller has its key, now, and that key
+// does.
+func (r *Registry) claim(t *turn, name string, caller Caller) (*entry, *client.Refusal) {
 	e := r.byName[name]
 	if e == nil || r.find(caller.Identity) != e {
 		return nil, &client.Refusal{Reason: client.Unknown, Detail: "the client is no longer configured with this key"}
+	}
+	if refusal := e.c.Settings.CheckKey(caller.Identity, caller.Validity, t.now.Wall); refusal != nil {
+		return nil, refusal
 	}
 	return e, nil
 }
@@ -99,7 +103,7 @@ func (r *Registry) Approve(ctx context.Context, name string, caller Caller) erro
 	var refusal *client.Refusal
 	var delay time.Duration
 	r.turn(func(t *turn) {
-		if e, refusal = r.claim(name, caller); refusal != nil {
+		if e, refusal = r.claim(t, name, caller); refusal != nil {
 			return
 		}
 		delay = e.c.Settings.ApprovalDelay
@@ -266,7 +270,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 	var out *Handout
 	var refusal *client.Refusal
 	r.turn(func(t *turn) {
-		if e, refusal = r.claim(name, caller); refusal != nil {
+		if e, refusal = r.claim(t, name, caller); refusal != nil {
 			return
 		}
 		until, ok := e.grants[caller]
@@ -289,7 +293,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 	// Writing the record may take a while, so what was found is looked at
 	// again afterwards.
 	err := journal.SecretReleased.Write(context.Background(), r.logger,
-		journal.Client(name), journal.KeyID(caller.Identity), journal.Peer(caller.Addr))
+		journal.Client(name), journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr))
 	r.turn(func(t *turn) {
 		switch {
 		case err != nil:
@@ -332,7 +336,7 @@ func (r *Registry) handedOut(e *entry, h *handout, caller Caller, err error) {
 // refuse logs and publishes refusal, and returns it.
 func (r *Registry) refuse(name string, caller Caller, refusal *client.Refusal) error {
 	journal.Refused.Log(context.Background(), r.logger,
-		journal.Client(name), journal.KeyID(caller.Identity), journal.Peer(caller.Addr), journal.Reason(refusal.Error()))
+		journal.Client(name), journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr), journal.Reason(refusal.Error()))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e := r.byName[name]; e != nil && len(r.feeds) > 0 {

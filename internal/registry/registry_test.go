@@ -176,7 +176,11 @@ var testAddr = netip.MustParseAddrPort("[fe80::1%br0]:4711")
 // fetch goes the way of a connection, and returns the secret or the reason.
 func (w *world) fetch(key byte) string {
 	w.t.Helper()
-	caller := Caller{testAddr, keyid.Identity{KeyID: keyOf(key)}}
+	return w.fetchAs(Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf(key)}})
+}
+
+func (w *world) fetchAs(caller Caller) string {
+	w.t.Helper()
 	fail := func(err error) string {
 		if refusal, ok := errors.AsType[*client.Refusal](err); ok {
 			return string(refusal.Reason)

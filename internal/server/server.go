@@ -41,6 +41,8 @@ type TLS interface {
 	Handshake() error
 	// PeerIdentity returns what the peer proved in the handshake.
 	PeerIdentity() keyid.Identity
+	// PeerValidity returns what its key says of its own life.
+	PeerValidity() keyid.Validity
 	// Read may be called while Write is. After a time-out both can go on.
 	Read([]byte) (int, error)
 	Write([]byte) (int, error)

@@ -62,7 +62,7 @@ func (s *session) run() (event journal.Event, err error) {
 	if err := tls.Handshake(); err != nil {
 		return journal.HandshakeFailed, err
 	}
-	caller := registry.Caller{Addr: s.peer, Identity: tls.PeerIdentity()}
+	caller := registry.Caller{Addr: s.peer, Identity: tls.PeerIdentity(), Validity: tls.PeerValidity()}
 
 	// 4. Lookup.
 	name, err := s.server.Directory.Lookup(caller)
