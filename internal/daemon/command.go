@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -58,9 +59,28 @@ func (c Command) usage(err error) int {
 	return exitUsage
 }
 
+// checkConfigDir says so if somebody named a folder that isn't there: its
+// files may be missing, the folder itself is a slip.
+func checkConfigDir(cl *config.CommandLine) error {
+	dir := cl.ConfigDir()
+	info, err := os.Stat(dir)
+	switch {
+	case dir == systemConfigDir && errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("--configdir: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("--configdir: %s is no folder", dir)
+	}
+	return nil
+}
+
 // checkConfig prints all that is wrong or suspect, and fails if anything is
 // wrong.
 func (c Command) checkConfig(cl *config.CommandLine) error {
+	if err := checkConfigDir(cl); err != nil {
+		return err
+	}
 	cfg, _, found := config.Load(cl, config.LoadOptions{Suspect: true})
 	if _, err := io.WriteString(c.Stdout, found.String()); err != nil {
 		return err
@@ -91,6 +111,9 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 		}
 	}
 	log := journal.Open("mandos", levels)
+	if err := checkConfigDir(cl); err != nil {
+		return failed(ctx, log, err)
+	}
 	logFindings(log, found)
 	if found.Err() != nil {
 		return exitFailure
@@ -107,10 +130,14 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 		return c.usage(usage)
 	}
 	if err != nil {
-		journal.Failed.Log(ctx, log.With(journal.Component("daemon")), journal.Err(err))
-		return exitFailure
+		return failed(ctx, log, err)
 	}
 	return exitClean
+}
+
+func failed(ctx context.Context, log *slog.Logger, err error) int {
+	journal.Failed.Log(ctx, log.With(journal.Component("daemon")), journal.Err(err))
+	return exitFailure
 }
 
 func logFindings(log *slog.Logger, found config.Findings) {

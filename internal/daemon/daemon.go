@@ -96,13 +96,19 @@ func clientTLS(policy keytls.Policy) func(net.Conn) server.TLS {
 	return func(conn net.Conn) server.TLS { return keytls.Client(conn, cfg) }
 }
 
-// policy reads the priority string.
+// policy reads the priority string. A *config.UsageError is about the command
+// line.
 func policy(cfg *config.Server) (keytls.Policy, error) {
 	p, err := keytls.ParsePriority(cfg.Priority)
-	if err != nil {
-		return p, fmt.Errorf("%s: %w", cfg.Where("priority"), err)
+	if err == nil {
+		return p, nil
 	}
-	return p, nil
+	where := cfg.Where("priority")
+	err = fmt.Errorf("%s: %w", where, err)
+	if strings.HasPrefix(where, "--") {
+		err = &config.UsageError{Err: err}
+	}
+	return p, err
 }
 
 func (d *daemon) newRegistry(ctx context.Context, state *store.Store) (err error) {
