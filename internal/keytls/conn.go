@@ -55,7 +55,10 @@ type Conn struct {
 var _ net.Conn = (*Conn)(nil)
 
 func newConn(conn net.Conn, cfg *Config, r role) *Conn {
-	return &Conn{conn: conn, role: r, config: func() *Config { return cfg }, policy: cfg.Policy.complete()}
+	return &Conn{
+		conn: conn, role: r, config: func() *Config { return cfg }, policy: cfg.Policy.complete(),
+		in: reader{lock: make(lock, 1)}, out: writer{lock: make(lock, 1)},
+	}
 }
 
 // peer names the other side in errors.

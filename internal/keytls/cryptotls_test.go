@@ -30,12 +30,12 @@ func TestAgainstCryptoTLS(t *testing.T) {
 				variant{"ECDSA P-256", suite, group, groups[(int(group)+1)%len(groups)]})
 		}
 	}
-	for key := range testKeys() {
+	for _, key := range testKeyNames {
 		variants = append(variants, variant{key, wire.AES256GCM, wire.X25519, wire.X25519})
 	}
 
 	for _, v := range variants {
-		key := testKeys()[v.key]
+		key := testKey(v.key)
 		name := fmt.Sprintf("%s/%v/%v from %v", v.key, v.suite, v.group, v.shared)
 		check := func(t *testing.T, ours *Conn, theirs tls.ConnectionState) {
 			t.Helper()

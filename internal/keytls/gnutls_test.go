@@ -82,7 +82,7 @@ func TestAgainstGnuTLSServer(t *testing.T) {
 	} {
 		for _, keyName := range tt.keys {
 			t.Run(name+"/"+keyName, func(t *testing.T) {
-				key := testKeys()[keyName]
+				key := testKey(keyName)
 				address := startGnuTLSServer(t, program, key, tt.priority)
 				conn, err := net.Dial("tcp", address)
 				if err != nil {
@@ -168,7 +168,7 @@ func TestAgainstGnuTLSClient(t *testing.T) {
 	} {
 		for _, keyName := range tt.keys {
 			t.Run(name+"/"+keyName, func(t *testing.T) {
-				key := testKeys()[keyName]
+				key := testKey(keyName)
 				l, err := net.Listen("tcp", "127.0.0.1:0")
 				if err != nil {
 					t.Fatal(err)

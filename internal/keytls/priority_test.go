@@ -167,7 +167,7 @@ func TestPriorityHandshakes(t *testing.T) {
 		_ = wait()
 
 		a, b := transports(t)
-		server := Server(b, &Config{Key: testKeys()["ECDSA P-384"]})
+		server := Server(b, &Config{Key: testKey("ECDSA P-384")})
 		go func() {
 			_ = server.Handshake()
 			server.Close()

@@ -25,9 +25,25 @@ const (
 	writeBuffer = 4 * (wire.HeaderLen + wire.MaxCiphertext13)
 )
 
+// A lock is a mutex made of a channel of one place: for testing/synctest, who
+// waits for a sync.Mutex is busy, and fake time stands still.
+type lock chan struct{}
+
+func (l lock) Lock()   { l <- struct{}{} }
+func (l lock) Unlock() { <-l }
+
+func (l lock) TryLock() bool {
+	select {
+	case l <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 // A reader is the connection's receiving half.
 type reader struct {
-	sync.Mutex
+	lock
 	err error // why nothing more can be read
 
 	raw        []byte // read from the transport and not yet taken
@@ -42,7 +58,7 @@ type reader struct {
 
 // A writer is the connection's sending half.
 type writer struct {
-	sync.Mutex
+	lock
 	err    error // why nothing more can be written
 	closed bool  // close_notify has been sent
 
