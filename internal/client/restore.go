@@ -117,14 +117,17 @@ func restore(set Settings, saved Saved, seen time.Time, now Instant) step {
 // Time that ran out while nobody held it is no excuse: it is disabled.
 func RestoreBuried(saved Saved, seen time.Time, now Instant) Status {
 	s := restore(Settings{}, saved, seen, now)
-	s.c.Status.Decision = Undecided
 	return s.c.Status.Buried(now)
 }
 
 // Buried returns st as it stays with a name or key that no client holds any
-// more, or has been held by none until now.
+// more, or has been held by none until now. Of an operator's word a denial
+// stays.
 func (st Status) Buried(now Instant) Status {
 	b := Status{Facts: st.Facts, Deadline: st.Deadline, WarnAt: never, NextCheck: never}
+	if st.Decision == Disapproved {
+		b.Decision, b.DecisionUntil = st.Decision, st.DecisionUntil
+	}
 	if b.Enabled && b.Deadline <= now.Elapsed {
 		b.Enabled, b.Deadline = false, 0
 		b.Change = Change{At: now.Wall, Why: "time ran out while it was not configured; " + st.lastCheck()}
@@ -147,6 +150,9 @@ func Inherit(set Settings, olds []Status, from string, now Instant, spread float
 			st.Deadline = min(st.Deadline, old.Deadline)
 		}
 		st.Grace = st.Grace || old.Grace
+		if old.Decision == Disapproved {
+			st.Decision, st.DecisionUntil = old.Decision, max(st.DecisionUntil, old.DecisionUntil)
+		}
 	}
 	if st.Enabled {
 		st.WarnAt = max(st.Deadline-set.Timeout/4, now.Elapsed)

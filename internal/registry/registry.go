@@ -234,7 +234,7 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 		r.cutOff(t, e, nil)
 	}
 	if st.Decision != was.Decision || st.DecisionUntil != was.DecisionUntil {
-		r.decided(t, e)
+		r.decided(e)
 	}
 	if due, ok := e.c.Due(); !ok {
 		r.timers.stop(e)
@@ -321,8 +321,9 @@ func (r *Registry) Ping(ctx context.Context) error {
 	}
 }
 
-// spread is where in its interval a client's first checker starts.
-func spread() float64 { return rand.Float64() }
+// spread is where in its interval a client's first checker starts. Tests make
+// it predictable.
+var spread = rand.Float64
 
 // poke puts a token into c unless there is one.
 func poke(c chan struct{}) {

@@ -171,6 +171,8 @@ func setting(name string) client.Settings {
 	}
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 var testAddr = netip.MustParseAddrPort("[fe80::1%br0]:4711")
 
 // fetch goes the way of a connection, and returns the secret or the reason.

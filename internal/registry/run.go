@@ -112,9 +112,14 @@ func (r *Registry) watchClock(t *turn) {
 	r.offset = offset(t.now)
 	t.log(journal.ClockStepped, journal.From(was.String()), journal.To(r.offset.String()))
 	for _, e := range r.byName {
-		if e.c.Status.Enabled {
-			r.save(e, client.Soon)
-		}
+		r.save(e, client.Soon)
+	}
+	var b Batch
+	for id, g := range r.graves {
+		b.Bury = append(b.Bury, g.stored(id, t.now))
+	}
+	if len(b.Bury) > 0 {
+		_ = r.commit(t, b) // logged; the old ones are read as stricter or, for a denial, shorter
 	}
 }
 
