@@ -324,7 +324,7 @@ func (w *modelWorld) disrupt(set client.Settings, how int) {
 
 // fetch asks for a secret, and lets something happen before Release.
 func (w *modelWorld) fetch(set client.Settings, meanwhile int) {
-	caller := Caller{testAddr, keyid.Identity{KeyID: set.KeyID}}
+	caller := Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: set.KeyID}}
 	name, err := w.r.Lookup(caller)
 	if err != nil || name != set.Name {
 		w.t.Fatalf("looking up %s: %q, %v", set.Name, name, err)

@@ -373,7 +373,9 @@ func TestWaiters(t *testing.T) {
 		}
 		ctx, hangUp := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- w.Approve(ctx, "a", Caller{testAddr, keyid.Identity{KeyID: keyOf('a')}}) }()
+		go func() {
+			done <- w.Approve(ctx, "a", Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf('a')}})
+		}()
 		synctest.Wait()
 		<-got // the third had to make room for this
 		if c := w.Counts(); c.Waiting != 1 {
@@ -411,7 +413,7 @@ func TestRevoked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				w.start()
-				caller := Caller{testAddr, keyid.Identity{KeyID: keyOf('a')}}
+				caller := Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf('a')}}
 				if err := w.Approve(t.Context(), "a", caller); err != nil {
 					t.Fatal(err)
 				}
@@ -442,7 +444,7 @@ func TestRevoked(t *testing.T) {
 func TestReleaseNeedsApproval(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
-		caller := Caller{testAddr, keyid.Identity{KeyID: keyOf('a')}}
+		caller := Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf('a')}}
 		if _, err := w.Release("a", caller); err == nil {
 			t.Fatal("released without approval")
 		}

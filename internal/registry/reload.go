@@ -445,6 +445,15 @@ func (r *Registry) start(ctx context.Context, o Options, now client.Instant) err
 			}
 		}
 	}
+	// So is that the time of what nobody holds has run out: a clock that is
+	// set back later must not undo it.
+	for _, g := range state.Graves {
+		if now := r.graves[g.Identity]; g.Saved.Enabled && !now.status.Enabled {
+			if _, again := p.buried[g.Identity]; !again {
+				p.bury(t, g.Identity, now)
+			}
+		}
+	}
 	if err := r.commit(t, p.batch); err != nil {
 		return fmt.Errorf("saving the state of clients: %w", err)
 	}
