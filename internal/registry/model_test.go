@@ -17,7 +17,7 @@ import (
 	"mandos/internal/keyid"
 )
 
-var modelSteps = flag.Int("steps", 200_000, "how many random steps the model check takes; 10000000 in the nightly run")
+var modelSteps = flag.Int("steps", 10_000, "how many random steps the model check takes: 200000 in make check, 10000000 in make model-nightly")
 
 // stepsPerRun is how many steps one random world lives.
 const stepsPerRun = 100
