@@ -36,25 +36,39 @@ type Programs struct {
 // address. It is stopped when the test ends.
 func (p Programs) Server(t testing.TB, sections ...string) (addr string) {
 	t.Helper()
+	addr, _ = p.serve(t, sections)
+	return addr
+}
+
+// serve is Server with more options. What the server says is in log.
+func (p Programs) serve(t testing.TB, sections []string, options ...string) (addr string, log *logBuffer) {
+	t.Helper()
 	configdir, statedir := config(t, sections)
 	socket, addr := listen(t)
 	cmd := command(p.server, "--foreground", "--no-dbus", "--no-zeroconf", "--socket", "3",
 		"--configdir", configdir, "--statedir", statedir)
+	cmd.Args = append(cmd.Args, options...)
 	cmd.ExtraFiles = []*os.File{socket}
 	if p.wantsBus {
 		cmd.Env = append(cmd.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+Bus(t))
 	}
-	start(t, cmd)
-	return addr
+	return addr, start(t, cmd)
 }
 
 // Client starts a client with keys that asks the server at addr until it has
 // its password.
 func (p Programs) Client(t testing.TB, keys Keys, addr string) *Client {
 	t.Helper()
+	return p.ask(t, keys, addr)
+}
+
+// ask is Client with more options.
+func (p Programs) ask(t testing.TB, keys Keys, addr string, options ...string) *Client {
+	t.Helper()
 	cmd := command(p.client, "--connect="+addr, "--interface=none", "--retry=1",
 		"--pubkey="+keys.PGPPublic(), "--seckey="+keys.PGPSecret(),
 		"--tls-pubkey="+keys.TLSPublic(), "--tls-privkey="+keys.TLSPrivate())
+	cmd.Args = append(cmd.Args, options...)
 	cmd.Env = append(cmd.Environ(), p.clientEnv...)
 	return startClient(t, cmd)
 }
@@ -211,13 +225,12 @@ func listen(t testing.TB) (socket *os.File, addr string) {
 }
 
 // start runs cmd in a process group of its own, which is killed when the
-// test ends. What it writes to standard error is shown if the test fails.
-func start(t testing.TB, cmd *exec.Cmd) {
+// test ends. What it writes to standard error is in log, and is shown if the
+// test fails.
+func start(t testing.TB, cmd *exec.Cmd) (log *logBuffer) {
 	t.Helper()
-	log := &logBuffer{}
-	if cmd.Stderr == nil {
-		cmd.Stderr = log
-	}
+	log = &logBuffer{}
+	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("starting %s: %v", cmd.Path, err)
@@ -229,6 +242,7 @@ func start(t testing.TB, cmd *exec.Cmd) {
 			t.Logf("%s said:\n%s", filepath.Base(cmd.Path), log)
 		}
 	})
+	return log
 }
 
 // output runs cmd to its end and returns its standard output.
@@ -247,6 +261,7 @@ func output(t testing.TB, cmd *exec.Cmd) []byte {
 type Client struct {
 	cmd    *exec.Cmd
 	out    bytes.Buffer
+	log    *logBuffer
 	waited sync.Once
 	err    error
 }
@@ -255,7 +270,7 @@ func startClient(t testing.TB, cmd *exec.Cmd) *Client {
 	t.Helper()
 	c := &Client{cmd: cmd}
 	cmd.Stdout = &c.out
-	start(t, cmd)
+	c.log = start(t, cmd)
 	// A client that gets nothing asks for ever.
 	timer := time.AfterFunc(time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	t.Cleanup(func() { timer.Stop() })
@@ -303,7 +318,7 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.buf = append(l.buf, p...)
-	if extra := len(l.buf) - 16<<10; extra > 0 {
+	if extra := len(l.buf) - 1<<20; extra > 0 {
 		l.buf = l.buf[extra:]
 	}
 	return len(p), nil

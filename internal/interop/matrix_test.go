@@ -15,19 +15,19 @@ var sizes = map[string]int{"1B": 1, "4KiB": 4 << 10, "1MiB": 1 << 20}
 
 // programs are both implementations, by name.
 func programs(t *testing.T) map[string]Programs {
-	return map[string]Programs{"debian": Debian(t)}
+	return map[string]Programs{"debian": Debian(t), "ours": Ours(t)}
 }
 
-// A host is a client of the matrix: its keys and its name in clients.conf.
+// A host is a client of the matrix: its name in clients.conf and its keys.
 type host struct {
 	name string
 	keys Keys
 }
 
-// hosts have keys of each type that maker's mandos-keygen makes (Debian's
-// ecdsa is P-384 and its rsa 8192 bits), and of those that people have.
-func hosts(t *testing.T, maker string, p Programs) []host {
-	ed25519 := p.Keygen(t, "ed25519")
+// hostsOfDebian have keys of each type that Debian's mandos-keygen makes, and
+// two smaller ones that people have.
+func hostsOfDebian(t *testing.T, debian Programs) []host {
+	ed25519 := debian.Keygen(t, "ed25519")
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -37,11 +37,20 @@ func hosts(t *testing.T, maker string, p Programs) []host {
 		t.Fatal(err)
 	}
 	return []host{
-		{maker + "-Ed25519", ed25519},
-		{maker + "-keygen-ecdsa", p.Keygen(t, "ecdsa")},
-		{maker + "-keygen-rsa", p.Keygen(t, "rsa")},
-		{maker + "-P256", ed25519.WithTLSKey(t, p256)},
-		{maker + "-RSA3072", ed25519.WithTLSKey(t, rsa3072)},
+		{"debian-Ed25519", ed25519},
+		{"debian-P384", debian.Keygen(t, "ecdsa")},
+		{"debian-RSA8192", debian.Keygen(t, "rsa")},
+		{"debian-P256", ed25519.WithTLSKey(t, p256)},
+		{"debian-RSA3072", ed25519.WithTLSKey(t, rsa3072)},
+	}
+}
+
+// hostsOfOurs have keys of each type that our mandos-keygen makes.
+func hostsOfOurs(t *testing.T, ours Programs) []host {
+	return []host{
+		{"ours-Ed25519", ours.Keygen(t, "ed25519")},
+		{"ours-P256", ours.Keygen(t, "ecdsa")},
+		{"ours-RSA3072", ours.Keygen(t, "rsa")},
 	}
 }
 
@@ -49,9 +58,9 @@ func hosts(t *testing.T, maker string, p Programs) []host {
 // by each mandos-keygen: the password arrives exact.
 func TestMatrix(t *testing.T) {
 	all := programs(t)
-	keys := map[string][]host{}
-	for name, p := range all {
-		keys[name] = hosts(t, name, p)
+	hosts := map[string][]host{
+		"debian": hostsOfDebian(t, all["debian"]),
+		"ours":   hostsOfOurs(t, all["ours"]),
 	}
 
 	for sizeName, size := range sizes {
@@ -59,7 +68,7 @@ func TestMatrix(t *testing.T) {
 		rand.Read(password)
 		var sections []string
 		for name, p := range all {
-			for _, h := range keys[name] {
+			for _, h := range hosts[name] {
 				sections = append(sections, p.Section(t, h.keys, h.name, password))
 			}
 		}
@@ -68,7 +77,7 @@ func TestMatrix(t *testing.T) {
 				t.Parallel()
 				addr := server.Server(t, sections...)
 				for clientName, client := range all {
-					for _, hs := range keys {
+					for _, hs := range hosts {
 						for _, h := range hs {
 							t.Run(fmt.Sprintf("client=%s/keys=%s", clientName, h.name), func(t *testing.T) {
 								got := client.Client(t, h.keys, addr).Password(t)
