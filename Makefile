@@ -42,10 +42,11 @@ fuzz: ## run every fuzz function for FUZZTIME (10s)
 fuzz-short:
 	@FUZZTIME=3s tools/fuzz.sh
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	if command -v shellcheck >/dev/null; then shellcheck tools/*.sh .ci/run; fi
 
 interop: ## our programs against Debian's, in every pairing
 	$(GO) test -count=1 ./internal/interop/...

@@ -7,7 +7,8 @@ set -eu
 bin=$(cd "${1:-build}" && pwd)
 password='correct horse battery staple'
 dir=$(mktemp -d "${TMPDIR:-/tmp}/mandos-demo.XXXXXX")
-server= stranger=
+server=
+stranger=
 cleanup() {
 	for pid in $stranger $server; do
 		kill "$pid" 2>/dev/null || true

@@ -6,8 +6,8 @@
 set -euo pipefail
 
 packages=(
-	# the race detector, staticcheck's cache and the scripts
-	gcc libc6-dev make git ca-certificates
+	# the race detector and the scripts
+	gcc libc6-dev make git ca-certificates shellcheck
 	# peers of the interop tests
 	gnutls-bin gnupg openssl python3
 	# what Debian's mandos and mandos-client need to run
@@ -67,13 +67,13 @@ if [ "$(id -u)" = 0 ] && ! getent passwd _mandos >/dev/null; then
 	useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin _mandos
 fi
 
-version=$(LC_ALL=C apt-cache policy mandos-client | sed -n 's/^ *Candidate: //p')
-if [ -z "$version" ] || [ "$version" = "(none)" ]; then
-	[ "$(id -u)" != 0 ] || apt update
-	version=$(LC_ALL=C apt-cache policy mandos-client | sed -n 's/^ *Candidate: //p')
+candidate() { LC_ALL=C apt-cache policy mandos-client | sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'; }
+version=$(candidate)
+if [ -z "$version" ] && [ "$(id -u)" = 0 ]; then
+	apt update
+	version=$(candidate)
 fi
-[ -n "$version" ] && [ "$version" != "(none)" ] ||
-	give_up "apt knows no package mandos-client; run: sudo apt-get update"
+[ -n "$version" ] || give_up "apt knows no package mandos-client; run: sudo apt-get update"
 
 dir=$cache/mandos-$version
 if [ ! -d "$dir" ]; then
