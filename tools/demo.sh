@@ -59,13 +59,28 @@ printf %s "$password" >"$dir/password"
 sed -n -e '/^\[/p' -e '/^key_id/p' -e '/^secret/{p;n;p;n;s/[^ ].*/…/p;q;}' "$dir/etc/clients.conf" | sed 's/^/  /'
 
 step "3. The server starts."
-shown "mandos --configdir etc --statedir state --address ::1 --no-dbus --no-zeroconf"
-"$bin/mandos" --configdir "$dir/etc" --statedir "$dir/state" --address ::1 --port 0 \
-	--no-dbus --no-zeroconf --foreground </dev/null 2>"$dir/server.log" &
-server=$!
-await 'listening for clients'
-port=$(sed -n 's/.*listening for clients.*\[::1\]:\([0-9]*\).*/\1/p' "$dir/server.log" | head -n 1)
-[ -n "$port" ] || fail "no port in the server's log"
+# A port is wanted that nobody uses: try until the server can bind one.
+try=0
+until [ -n "${port:-}" ]; do
+	port=$((20000 + ($$ + try * 7919) % 12000))
+	: >"$dir/server.log"
+	"$bin/mandos" --configdir "$dir/etc" --statedir "$dir/state" --address ::1 --port "$port" \
+		--no-dbus --no-zeroconf --foreground </dev/null 2>"$dir/server.log" &
+	server=$!
+	until grep -q 'listening for clients' "$dir/server.log"; do
+		kill -0 "$server" 2>/dev/null || break
+		sleep 0.1
+	done
+	if ! kill -0 "$server" 2>/dev/null; then
+		wait "$server" || true
+		server=
+		port=
+		try=$((try + 1))
+		grep -q 'address already in use' "$dir/server.log" || fail "the server ended"
+		[ $try -lt 5 ] || fail "no unused port found"
+	fi
+done
+shown "mandos --configdir etc --statedir state --address ::1 --port $port --no-dbus --no-zeroconf"
 printf '  It listens on [::1]:%s.\n' "$port"
 
 step "4. The host boots and asks for its password."
