@@ -130,17 +130,9 @@ func (k Keys) PGPSecret() string  { return filepath.Join(string(k), "seckey.txt"
 func (k Keys) TLSPublic() string  { return filepath.Join(string(k), "tls-pubkey.pem") }
 func (k Keys) TLSPrivate() string { return filepath.Join(string(k), "tls-privkey.pem") }
 
-// WithTLSKey returns a copy of k with another TLS key.
+// WithTLSKey replaces the TLS key.
 func (k Keys) WithTLSKey(t testing.TB, key crypto.Signer) Keys {
 	t.Helper()
-	c := Keys(Folder(t))
-	for _, name := range []string{k.PGPPublic(), k.PGPSecret()} {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(string(c), filepath.Base(name)), data)
-	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
@@ -149,9 +141,9 @@ func (k Keys) WithTLSKey(t testing.TB, key crypto.Signer) Keys {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, c.TLSPrivate(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
-	write(t, c.TLSPublic(), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
-	return c
+	write(t, k.TLSPrivate(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	write(t, k.TLSPublic(), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
+	return k
 }
 
 func write(t testing.TB, name string, data []byte) {
