@@ -121,9 +121,8 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 	err := Run(ctx, Options{
 		Config: cfg, Clients: clients, Log: log, Version: c.Version,
 		Reload: hangups,
-		Load: func() (config.Clients, config.Findings) {
-			_, clients, found := config.Load(cl, config.LoadOptions{})
-			return clients, found
+		Load: func() (*config.Server, config.Clients, config.Findings) {
+			return config.Load(cl, config.LoadOptions{})
 		},
 	})
 	if usage, ok := errors.AsType[*config.UsageError](err); ok {

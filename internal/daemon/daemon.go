@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +34,7 @@ type Options struct {
 	Clients config.Clients
 	Log     *slog.Logger
 	Reload  <-chan os.Signal // each value asks for a reload
-	Load    func() (config.Clients, config.Findings)
+	Load    func() (*config.Server, config.Clients, config.Findings)
 	Version string
 }
 
@@ -220,7 +221,7 @@ func (d *daemon) reloadUntil(ctx context.Context) {
 // reload makes what clients.conf says the configuration: all of it, or
 // nothing. No session, check or state is dropped.
 func (d *daemon) reload(ctx context.Context) {
-	clients, found := d.Load()
+	cfg, clients, found := d.Load()
 	logFindings(d.Options.Log, found)
 	err := found.Err()
 	if err != nil {
@@ -235,6 +236,27 @@ func (d *daemon) reload(ctx context.Context) {
 		return
 	}
 	journal.Reloaded.Log(ctx, d.log, slog.String("changes", summary.String()))
+	for _, key := range changed(d.Config, cfg) {
+		journal.NeedsRestart.Log(ctx, d.log, journal.Setting(key))
+	}
+}
+
+// changed returns the keys of mandos.conf that say something else in b than
+// in a.
+func changed(a, b *config.Server) []string {
+	var keys []string
+	for key, same := range map[string]bool{
+		"interface": a.Interface == b.Interface, "address": a.Address == b.Address, "port": a.Port == b.Port,
+		"socket": a.Socket == b.Socket, "debug": a.Debug == b.Debug, "debuglevel": a.Levels.String() == b.Levels.String(),
+		"priority": a.Priority == b.Priority, "servicename": a.ServiceName == b.ServiceName, "statedir": a.StateDir == b.StateDir,
+		"use_dbus": a.DBus == b.DBus, "use_ipv6": a.IPv6 == b.IPv6, "restore": a.Restore == b.Restore, "zeroconf": a.Zeroconf == b.Zeroconf,
+	} {
+		if !same {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // showStatus keeps systemd's status line up to date.

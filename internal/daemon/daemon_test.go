@@ -228,11 +228,17 @@ func TestReload(t *testing.T) {
 	a.gets(t, addr)
 	b.gets(t, addr)
 
+	// Options of mandos.conf wait for a restart.
+	if err := os.WriteFile(filepath.Join(dir, "mandos.conf"), []byte("[DEFAULT]\nservicename = Other\ndebuglevel = info\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
 	// The status line follows.
 	writeClients(t, dir, a.section(), b.section(), newMember(t, "c").section("enabled = False"))
 	p.signal(syscall.SIGHUP)
 	m.await("READY=1", "STATUS=clients: 2 enabled, 1 disabled, 0 waiting for approval")
 	p.signal(syscall.SIGTERM)
+	p.await(`(?s)a changed option takes a restart to have its effect: setting=debuglevel\n.*setting=servicename\n`)
 	m.await("STOPPING=1")
 	if status := p.wait(); status != 0 {
 		t.Errorf("exit status %d", status)
@@ -297,6 +303,16 @@ func TestStateIsKept(t *testing.T) {
 	if after, err := os.ReadFile(db); err != nil || string(after) != string(before) {
 		t.Errorf("--no-restore changed the saved state (%v)", err)
 	}
+}
+
+// TestDebugInvocation: a service with RestartMode=debug logs everything at
+// its second try, whatever the options say.
+func TestDebugInvocation(t *testing.T) {
+	p := start(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "DEBUG_INVOCATION=1") },
+		"--configdir", folder(t), "--debuglevel", "critical")
+	newMember(t, "a").getsNothing(t, loopback(p.ready()))
+	p.await("INFO server: a peer connected")
+	p.stop()
 }
 
 // TestWatchdog: pings come while all is well.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -53,22 +54,40 @@ func (d *daemon) warnOverruled(listeners []net.Listener) {
 		"address": func(l net.Listener) bool {
 			return !d.Config.Address.IsValid() || addrOf(l).Addr().WithZone("") == d.Config.Address.WithZone("")
 		},
+		"interface": func(l net.Listener) bool {
+			return d.Config.Interface == "" || boundTo(l) == d.Config.Interface
+		},
 		"socket":   func(net.Listener) bool { return d.Config.Socket < 0 },
 		"use_ipv6": func(l net.Listener) bool { return d.Config.IPv6 == addrOf(l).Addr().Is6() },
 	}
-	for _, key := range []string{"port", "address", "socket", "use_ipv6"} {
+	for _, key := range []string{"port", "address", "interface", "socket", "use_ipv6"} {
 		where := d.Config.Where(key)
 		if where == "" {
 			continue
 		}
 		for _, l := range listeners {
-			if !agrees[key](l) {
-				journal.OptionOverruled.Log(context.Background(), d.log, journal.Setting(where),
-					journal.Reason(fmt.Sprintf("mandos.socket listens on %v; to change that: systemctl edit mandos.socket", l.Addr())))
-				break
+			if agrees[key](l) {
+				continue
 			}
+			why := fmt.Sprintf("mandos.socket listens on %v; to change that: systemctl edit mandos.socket", l.Addr())
+			if key == "interface" {
+				why = "mandos.socket isn't bound to it, so it is only announced there; to change that: systemctl edit mandos.socket (BindToDevice=)"
+			}
+			journal.OptionOverruled.Log(context.Background(), d.log, journal.Setting(where), journal.Reason(why))
+			break
 		}
 	}
+}
+
+// boundTo returns the interface that l is bound to, or "".
+func boundTo(l net.Listener) (name string) {
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			name, _ = unix.GetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+		})
+	}
+	return strings.TrimRight(name, "\x00")
 }
 
 func addrOf(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }

@@ -47,9 +47,12 @@ func TestOverruled(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "mandos.conf"), []byte("[DEFAULT]\naddress = ::2\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, activate("mandos", six), "--configdir", dir, "--port", "1")
+	p := start(t, activate("mandos", six), "--configdir", dir, "--port", "1", "--interface", "lo")
 	p.ready()
 	p.stop()
+	if n := strings.Count(p.logged(), "systemd made the socket: setting=--interface reason="); n != 1 {
+		t.Errorf("logged %d times that the socket isn't bound to the interface", n)
+	}
 	for _, setting := range []string{"--port", filepath.Join(dir, "mandos.conf:2")} {
 		want := "WARNING daemon: an option has no effect, systemd made the socket: setting=" + setting +
 			` reason="mandos.socket listens on ` + addr + `; to change that: systemctl edit mandos.socket"`

@@ -37,6 +37,7 @@ var (
 	Reloaded        = Event{"b4def96586f9476aa9730e7fa93cad7f", LevelNotice, "re-read the configuration"}
 	ReloadFailed    = Event{"f86d3e907a0c447aab21b62a4c45b31a", slog.LevelError, "could not re-read the configuration, the old one stays"}
 	WatchdogSilent  = Event{"71f2c15be83c4b98b06290ef47ba8121", LevelCritical, "a part of the server does not answer, the watchdog gets no ping"}
+	NeedsRestart    = Event{"a926dce1de82439788ad05b0e968b0b5", slog.LevelWarn, "a changed option takes a restart to have its effect"}
 	ConfigBroken    = Event{"0bf0afa999ff43baa7dc8c34d5f08ae0", slog.LevelError, "the configuration has an error"}
 	ConfigSuspect   = Event{"5df926aa804b4fe4ac36d4e1eba0f804", slog.LevelWarn, "something in the configuration looks wrong"}
 	Failed          = Event{"a818e45a82df446e80611135ef9f6048", LevelCritical, "giving up"}

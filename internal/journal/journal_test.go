@@ -103,6 +103,10 @@ func TestLevels(t *testing.T) {
 			if got := l.of(tt.component); got != tt.want {
 				t.Errorf("%s is logged from %v on, want %v", tt.component, got, tt.want)
 			}
+			again, err := ParseLevels(l.String())
+			if err != nil || again.of(tt.component) != tt.want || again.String() != l.String() {
+				t.Errorf("printed as %q, which says %v (%v)", l.String(), again.of(tt.component), err)
+			}
 		})
 	}
 }

@@ -77,6 +77,23 @@ func ParseLevels(s string) (Levels, error) {
 	return l, nil
 }
 
+// String returns l in the form that ParseLevels reads; "" for the default.
+func (l Levels) String() string {
+	var items []string
+	if l.all != nil {
+		items = append(items, nameOf(*l.all))
+	}
+	for _, component := range slices.Sorted(maps.Keys(l.each)) {
+		items = append(items, component+"="+nameOf(l.each[component]))
+	}
+	return strings.Join(items, ",")
+}
+
+func nameOf(l slog.Level) string {
+	name, _ := levelName(l)
+	return strings.ToLower(name)
+}
+
 // of returns the lowest level that is logged for component.
 func (l Levels) of(component string) slog.Level {
 	if level, ok := l.each[component]; ok {

@@ -60,7 +60,7 @@ func (r *Registry) Lookup(caller Caller) (name string, err error) {
 	r.mu.Unlock()
 	if e == nil {
 		refusal := &client.Refusal{Reason: client.Unknown, Detail: "no client has this key"}
-		journal.UnknownKey.Log(context.Background(), r.logger,
+		r.noise.Log(context.Background(), journal.UnknownKey,
 			journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr))
 		return "", refusal
 	}

@@ -62,6 +62,7 @@ type Registry struct {
 	store      Store // nil: nothing is saved
 	checker    Checker
 	logger     *slog.Logger
+	noise      *journal.Throttle // for peers that are nobody's client
 	clock      Clock
 	path       func(string) string
 	maxChecks  int
@@ -95,6 +96,10 @@ type Registry struct {
 	ping     chan chan struct{} // see Ping
 }
 
+// strangers is how many peers with unknown keys are logged in a minute; more
+// are counted.
+const strangers = 20
+
 // An entry is a client in the registry.
 type entry struct {
 	c          client.Client
@@ -121,6 +126,7 @@ func (e *entry) name() string { return e.c.Settings.Name }
 func New(ctx context.Context, o Options) (*Registry, error) {
 	r := &Registry{
 		store: o.Store, checker: o.Checker, logger: o.Log, clock: o.Clock, path: o.Path,
+		noise:     journal.NewThrottle(o.Log, strangers),
 		maxChecks: o.MaxChecks, maxWaiters: o.MaxWaiters,
 		byName: map[string]*entry{}, graves: map[Identity]grave{},
 		feeds: map[*Feed]struct{}{}, unsaved: map[*entry]struct{}{},

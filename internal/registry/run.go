@@ -53,6 +53,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	r.stop()
 	r.checks.Wait()
 	flusher.Wait()
+	r.noise.Flush()
 	return r.flush(true)
 }
 
