@@ -57,6 +57,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	d.log.Debug("what TLS may use", slog.String("policy", policy.String()))
 
 	// As root, if we are root: sockets, state, PID file. Then never again.
 	sockets, err := sd.Sockets()
