@@ -130,7 +130,7 @@ func (ev CheckerStarted) apply(s *step) {
 	}
 	s.c.Status.Check = Running
 	s.changed(PropCheckerRunning)
-	s.notify(CheckerStartedNotice{ev.Command})
+	s.notify(CheckerStartedNotice(ev))
 }
 
 func (ev CheckerDone) apply(s *step) {
@@ -164,7 +164,7 @@ func (ev CheckerDone) apply(s *step) {
 		}
 		s.save(urgency)
 	}
-	s.notify(CheckerCompleted{ev.Command, ev.Result})
+	s.notify(CheckerCompleted(ev))
 }
 
 // checkedOK notes that the client is well, and that it may live for d.

@@ -188,16 +188,12 @@ func prf(s *Suite12, out, key []byte, label string, seed []byte) {
 	}
 }
 
-// explicitLen is how many bytes of an AES-GCM nonce travel with the record (RFC
-// 5288, section 3).
-const explicitLen = 8
-
 // Protection12 is the record protection of TLS 1.2 with an AEAD (RFC 5246,
 // section 6.2.3.3) for one direction. It isn't safe for concurrent use.
 type Protection12 struct {
 	seq      uint64
 	limit    uint64 // the first sequence number that may not be used
-	explicit int    // explicitLen, or 0 (RFC 7905, section 2)
+	explicit int    // bytes of the nonce that travel with the record: 8 (RFC 5288, section 3) or 0 (RFC 7905, section 2)
 	// A closure, as fmt would print what a field holds.
 	keys func() (cipher.AEAD, *[nonceLen]byte)
 }
