@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"internal/registry"},
 	{"internal/avahi", "internal/busapi", "internal/checker", "internal/operator", "internal/server", "internal/store"},
 	{"internal/config"},
-	{"internal/checker/helper", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen"},
+	{"internal/checker/helper", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen", "internal/monitor"},
 	{"cmd/mandos", "cmd/mandos-checker", "cmd/mandos-client", "cmd/mandos-ctl", "cmd/mandos-keygen", "cmd/mandos-monitor"},
 	{"internal/interop", "internal/lab"}, // imported by tests only
 }
@@ -38,6 +38,7 @@ var layers = [][]string{
 // libraries says which packages import a library by themselves. One that
 // isn't here is imported by nobody.
 var libraries = map[string][]string{
+	"charm.land/bubbletea/v2":          {"internal/monitor"},
 	"github.com/ProtonMail/go-crypto":  {"internal/keytls/peerkey", "internal/pgp"},
 	"github.com/charmbracelet/x/ansi":  {"internal/ctl", "internal/monitor"},
 	"github.com/coreos/go-systemd/v22": {"cmd/mandos-checker", "internal/avahi", "internal/checker/helper", "internal/journal", "internal/sd"},
@@ -48,7 +49,7 @@ var libraries = map[string][]string{
 	"golang.org/x/crypto":              {"internal/clientkeys", "internal/keygen", "internal/keytls", "internal/keytls/peerkey", "internal/keytls/schedule", "internal/keytls/wire"},
 	"golang.org/x/net":                 {"internal/mdns"},
 	"golang.org/x/sys":                 nil, // nil: anybody
-	"golang.org/x/term":                {"cmd/mandos-ctl", "internal/keygen"},
+	"golang.org/x/term":                {"cmd/mandos-ctl", "cmd/mandos-monitor", "internal/keygen"},
 	"gopkg.in/ini.v1":                  {"internal/config"},
 }
 

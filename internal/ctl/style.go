@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"fmt"
-	"strconv"
 	"unicode"
 
 	"mandos/internal/operator"
@@ -54,10 +53,5 @@ func (s style) client(c operator.Client, line string) string {
 }
 
 func unprintable(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
-
-func escapeRune(r rune) string {
-	quoted := strconv.QuoteRune(r)
-	return quoted[1 : len(quoted)-1]
-}
 
 func itoa(n int64) string { return fmt.Sprint(n) }

@@ -78,7 +78,7 @@ func (o *options) tableOf(clients []operator.Client) table {
 	for _, client := range clients {
 		var row []string
 		for _, col := range columns {
-			row = append(row, oneLine(col.cell(client)))
+			row = append(row, operator.Printable(col.cell(client)))
 		}
 		t.rows = append(t.rows, row)
 	}
@@ -109,23 +109,6 @@ func (t table) render(s style) string {
 			b.WriteString(s.client(t.clients[r-1], line.String()))
 		}
 		b.WriteByte('\n')
-	}
-	return b.String()
-}
-
-// oneLine escapes what would break the table or steer the terminal: names
-// come from a file, but hosts and checkers from anybody who may set them.
-func oneLine(s string) string {
-	if !strings.ContainsFunc(s, unprintable) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unprintable(r) {
-			b.WriteString(escapeRune(r))
-		} else {
-			b.WriteRune(r)
-		}
 	}
 	return b.String()
 }

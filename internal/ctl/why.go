@@ -70,7 +70,7 @@ func (w *explanation) say(format string, args ...any) {
 func (w *explanation) disabled() {
 	w.say("%s is disabled and gets no secret.", w.name)
 	if status := w.c.String("Status"); status != "" {
-		w.say("It was %s.", strings.TrimSuffix(oneLine(status), "."))
+		w.say("It was %s.", strings.TrimSuffix(operator.Printable(status), "."))
 	}
 	w.checks()
 	w.say("It stays so until an operator enables it: mandos-ctl --enable %s", w.name)
@@ -96,11 +96,11 @@ func (w *explanation) enabled(expires time.Time) {
 		w.say("%s is enabled, and would get its secret only if an operator approved within %s of its asking.", w.name, span(w.c.Duration("ApprovalDelay")))
 	}
 	if status := w.c.String("Status"); status != "" {
-		w.say("It was %s.", strings.TrimSuffix(oneLine(status), "."))
+		w.say("It was %s.", strings.TrimSuffix(operator.Printable(status), "."))
 	}
 	w.checks()
 	if trouble := w.c.String("CannotCheck"); trouble != "" {
-		w.say("The last check could not be run, which says nothing of the client: %s.", oneLine(trouble))
+		w.say("The last check could not be run, which says nothing of the client: %s.", operator.Printable(trouble))
 	}
 	if next := w.c.Time("NextCheck"); !next.IsZero() {
 		w.say("The next check is %s.", w.at(next))
@@ -183,7 +183,7 @@ func shellWord(s string) string {
 	case s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }):
 		return s
 	case strings.ContainsFunc(s, unprintable):
-		return "$'" + strings.ReplaceAll(oneLine(strings.ReplaceAll(s, `\`, `\\`)), "'", `\'`) + "'"
+		return "$'" + strings.ReplaceAll(operator.Printable(strings.ReplaceAll(s, `\`, `\\`)), "'", `\'`) + "'"
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -5,7 +5,11 @@ package operator
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -85,4 +89,28 @@ func ParseTime(s string) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%q is no time of the form %s", s, TimeFormat)
 	}
 	return t, nil
+}
+
+// Printable returns s with all that could break a line or steer a terminal
+// escaped: hosts and checkers come from whoever may set them, and names from
+// a file.
+func Printable(s string) string {
+	unprintable := func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable) {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		_, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1: // no UTF-8, but perhaps a C1 control
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unprintable(r):
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }

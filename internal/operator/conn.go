@@ -30,7 +30,9 @@ type Conn struct {
 // Connect connects to the system bus (DBUS_SYSTEM_BUS_ADDRESS, else the
 // usual socket).
 func Connect(ctx context.Context) (*Conn, error) {
-	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	// The default handler tells signals out of order when there are many at a
+	// time, and the last value of a property would not be the last heard.
+	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx), dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the system bus: %w", err)
 	}
@@ -159,7 +161,7 @@ func (c *Conn) Watch(ctx context.Context) (<-chan Occurrence, error) {
 		{dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, BusName)},
 	}
 	for _, m := range matches {
-		if err := c.bus.AddMatchSignalContext(ctx, append(slices.Clip(m), dbus.WithMatchOption("type", "signal"))...); err != nil {
+		if err := c.bus.AddMatchSignalContext(ctx, m...); err != nil {
 			return nil, explain("listening to the server", err)
 		}
 	}
