@@ -15,7 +15,7 @@ CHECK := deps lint race fuzz-short demo interop check-system
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help all build demo check check-system test race fuzz fuzz-short lint interop bench deps clean install activate uninstall
+.PHONY: help all build demo check check-system test race fuzz fuzz-short lint interop bench bogo deps clean install activate uninstall
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z -]+):.*## */\1\t/' | expand -t 16
@@ -56,6 +56,10 @@ check-system: build ## boot hosts with systemd 252 and 257, install, and test fr
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(UNIT)
+
+bogo: ## BoringSSL's tests of TLS: BOGO_DIR is its ssl/test/runner, with the test binary runner.test in it
+	@test -x "$(BOGO_DIR)/runner.test" || { echo 'give BOGO_DIR=…/ssl/test/runner, with the runner built there as runner.test (go test -c)'; exit 1; }
+	BOGO_RUNNER="$(abspath $(BOGO_DIR))/runner.test" $(GO) test -count=1 -run 'TestBogo$$' -v ./internal/keytls
 
 deps: ## install what the tests need (as root), or say what to install
 	@tools/deps.sh

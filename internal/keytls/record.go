@@ -300,6 +300,7 @@ func (c *Conn) readMessage(want ...wire.HandshakeType) ([]byte, error) {
 			t := wire.HandshakeType(msg[0])
 			for _, w := range want {
 				if t == w {
+					c.in.useless = 0
 					return msg, nil
 				}
 			}
