@@ -96,6 +96,8 @@ func TestWarnings(t *testing.T) {
 // and is told.
 func TestCannotCheck(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
+		defer func(f func() float64) { spread = f }(spread)
+		spread = func() float64 { return 0.5 }
 		w.start()
 		sleep(10 * time.Minute)
 		w.checker.mu.Lock()
