@@ -18,8 +18,8 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// good is a side in a bubble, with a puppet that has finished its handshake as
-// a server.
+// goodSession runs f in a bubble, with a client and a puppet that have shaken
+// hands.
 func goodSession(t *testing.T, f func(c *Conn, p *puppet)) {
 	t.Helper()
 	testKey("Ed25519") // outside of the bubble
@@ -312,5 +312,20 @@ func TestRedacted(t *testing.T) {
 				t.Errorf("the %s is printed, as %q", what, form)
 			}
 		}
+	}
+}
+
+// TestUnusable starts handshakes that can't go well for want of something on
+// this side: an error says what, and nothing panics.
+func TestUnusable(t *testing.T) {
+	if err := Client(nil, &Config{Policy: Policy{Suites: []wire.Suite{}}}).clientHandshake(); err == nil || !strings.Contains(err.Error(), "the policy leaves no") {
+		t.Errorf("no suite: %v", err)
+	}
+	if err := Client(nil, &Config{Policy: Policy{KeyShares: []wire.Group{0x1E}}}).clientHandshake(); err == nil || !strings.Contains(err.Error(), "not a group that is known") {
+		t.Errorf("an unknown group: %v", err)
+	}
+	o := against(t, serverSide(&Config{}), func(p *puppet) { m, _ := p.offer(); p.say(must(m.Marshal())) })
+	if o.err == nil || !strings.Contains(o.err.Error(), "no key to authenticate with") || len(o.alerts) != 1 || o.alerts[0] != wire.InternalError {
+		t.Errorf("no key: %v, alerts %v", o.err, o.alerts)
 	}
 }

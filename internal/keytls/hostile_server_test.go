@@ -218,6 +218,11 @@ func TestHostileServer(t *testing.T) {
 		"TLS 1.2 with the sentinel":        {script: downgrade(wire.VersionTLS12, "DOWNGRD\x01"), alert: wire.IllegalParameter, want: "talked down to TLS 1.2"},
 		"TLS 1.2 with the sentinel of 1.1": {script: downgrade(wire.VersionTLS12, "DOWNGRD\x00"), alert: wire.IllegalParameter, want: "talked down to TLS 1.2"},
 
+		"TLS 1.3, 1.2 offered": {policy: Policy{Versions: []wire.Version{wire.VersionTLS12}}, script: func(p *puppet) {
+			p.readHello()
+			p.say(must((&wire.ServerHello{Version: wire.VersionTLS12, Suite: wire.AES256GCM, Extensions: wire.Extensions{wire.SelectedVersion(wire.VersionTLS13)}}).Marshal()))
+		}, alert: wire.UnsupportedExtension, want: "answered supported_versions"},
+
 		// HelloRetryRequest.
 		"a retry that changes nothing":    {script: func(p *puppet) { p.readHello(); p.retry() }, alert: wire.IllegalParameter, want: "changes nothing"},
 		"a retry for a group that it has": {script: func(p *puppet) { p.readHello(); p.retry(wire.RetryGroup(wire.X25519)) }, alert: wire.IllegalParameter, want: "which it has"},
