@@ -19,8 +19,6 @@ import (
 func TestLife(t *testing.T) {
 	const disabled = -1
 	bubble(t, func(t *testing.T, w *world) {
-		defer func(f func() float64) { spread = f }(spread)
-		spread = func() float64 { return 0.5 }
 		w.start()
 		began := time.Now()
 		for _, line := range []struct {
@@ -96,8 +94,6 @@ func TestWarnings(t *testing.T) {
 // and is told.
 func TestCannotCheck(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		defer func(f func() float64) { spread = f }(spread)
-		spread = func() float64 { return 0.5 }
 		w.start()
 		sleep(10 * time.Minute)
 		w.checker.mu.Lock()

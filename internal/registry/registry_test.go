@@ -213,6 +213,8 @@ func (w *world) wantFetch(key byte, want string) {
 
 // bubble runs f in a synctest bubble, and stops the server after it.
 func bubble(t *testing.T, f func(t *testing.T, w *world), settings ...client.Settings) {
+	defer func(f func() float64) { spread = f }(spread)
+	spread = func() float64 { return 0.5 }
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, settings...)
 		defer func() { w.stop() }()
