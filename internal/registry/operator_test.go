@@ -195,7 +195,29 @@ func TestGrace(t *testing.T) {
 		}
 		w.wantFetch('u', "Disabled")
 		w.wantLogged("time to boot once")
-	}, setting("up"), setting("down"))
+
+		// Down, and down again before a check has succeeded.
+		w.do("new", client.Enable{By: "a test"})
+		w.checker.setDown(false, "new")
+		sleep(5 * time.Minute)
+		w.stop()
+		w.checker.setDown(true, "new")
+		w.mod = func(o *Options) { o.Checker = brokenChecker{w.checker} }
+		for _, want := range []string{"secret of new", "Disabled", "Disabled"} {
+			sleep(time.Hour)
+			w.start()
+			w.wantFetch('n', want)
+			w.stop()
+		}
+		w.start()
+	}, setting("up"), setting("down"), setting("new"))
+}
+
+// A brokenChecker can't run.
+type brokenChecker struct{ *fakeChecker }
+
+func (brokenChecker) Run(context.Context, string, string, time.Duration) (client.CheckResult, error) {
+	return client.CheckResult{}, errors.New("the helper is away")
 }
 
 func TestGraceEndsWithASuccessfulCheck(t *testing.T) {
