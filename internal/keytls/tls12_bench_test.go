@@ -19,7 +19,7 @@ import (
 // shares that an old client has no use for; "OpenPGP" reads and verifies an
 // OpenPGP certificate as well.
 func BenchmarkOldHandshake(b *testing.B) {
-	key := testKeys["RSA 2048"]
+	key := testKey("RSA 2048")
 	cert, err := tlsCertificate(key)
 	if err != nil {
 		b.Fatal(err)
