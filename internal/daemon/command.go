@@ -111,6 +111,7 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 		}
 	}
 	log := journal.Open("mandos", levels)
+	defer journal.Settle(log) // so that journalctl -u shows why we didn't start
 	if err := checkConfigDir(cl); err != nil {
 		return failed(ctx, log, err)
 	}

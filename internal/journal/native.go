@@ -85,6 +85,41 @@ func (n *native) send(b []byte) error {
 	return err
 }
 
+// Settle waits, for at most a second, until journald has dealt with what was
+// logged. A program calls it before it exits: journald finds out the unit of
+// an entry's process only when it reads the entry, and `journalctl -u` doesn't
+// show the last words of a process that was faster to exit.
+func Settle(log *slog.Logger) {
+	if h, ok := log.Handler().(*handler); ok {
+		if n, ok := h.sink.(*native); ok {
+			n.settle()
+		}
+	}
+}
+
+func (n *native) settle() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn == nil {
+		return
+	}
+	// journald ignores an empty datagram, but reads it only after it has dealt
+	// with the entry before.
+	if _, err := n.conn.Write(nil); err != nil {
+		return
+	}
+	raw, err := n.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	for deadline := time.Now().Add(journalTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		unread := 0
+		if cerr := raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); cerr != nil || err != nil || unread == 0 {
+			return
+		}
+	}
+}
+
 // sendMemfd passes an entry that is too big for a datagram in sealed memory.
 func (n *native) sendMemfd(b []byte) error {
 	fd, err := unix.MemfdCreate("journal-entry", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
