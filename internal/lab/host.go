@@ -35,7 +35,7 @@ type Host struct {
 	dir     string
 	cmd     *exec.Cmd
 	boots   io.WriteCloser // a line boots
-	ready   *net.UnixConn  // where systemd-nspawn notifies us
+	started chan int       // leader, after each boot
 	leader  int            // the host's process 1, as this machine numbers it; 0 while it is off
 	console *os.File
 }
@@ -59,7 +59,7 @@ func (l *Link) Boot(t testing.TB, s Suite, name string, opts ...Option) *Host {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	h := &Host{Name: name, Suite: s, t: t}
+	h := &Host{Name: name, Suite: s, t: t, started: make(chan int, 10)}
 	var err error
 	h.dir = filepath.Join(os.TempDir(), unique())
 	if err = os.Mkdir(h.dir, 0o700); err != nil {
@@ -67,10 +67,12 @@ func (l *Link) Boot(t testing.TB, s Suite, name string, opts ...Option) *Host {
 	}
 	t.Cleanup(func() { os.RemoveAll(h.dir) })
 	notify := filepath.Join(h.dir, "notify")
-	if h.ready, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"}); err != nil {
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.ready.Close() })
+	t.Cleanup(func() { socket.Close() })
+	go listen(socket, h.started)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -102,26 +104,32 @@ func (h *Host) boot() {
 	if _, err := io.WriteString(h.boots, "boot\n"); err != nil {
 		h.t.Fatalf("booting %s: %v", h.Name, err)
 	}
-	if err := h.ready.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		h.t.Fatal(err)
+	select {
+	case h.leader = <-h.started:
+	case <-time.After(patience):
+		console, _ := os.ReadFile(h.console.Name())
+		h.t.Fatalf("booting %s: it does not start up\n%s", h.Name, console)
 	}
+}
+
+// listen reads what systemd-nspawn notifies until the socket is closed, and
+// sends the leader of each boot that has started up. It reads on all the time,
+// as systemd-nspawn waits for us once the socket is full.
+func listen(socket *net.UnixConn, started chan<- int) {
+	leader := 0
 	for message := make([]byte, 4096); ; {
-		n, err := h.ready.Read(message)
+		n, err := socket.Read(message)
 		if err != nil {
-			console, _ := os.ReadFile(h.console.Name())
-			h.t.Fatalf("booting %s: %v\n%s", h.Name, err, console)
+			return
 		}
-		ready := false
 		for line := range strings.SplitSeq(string(message[:n]), "\n") {
 			if value, ok := strings.CutPrefix(line, "X_NSPAWN_LEADER_PID="); ok {
-				if h.leader, err = strconv.Atoi(value); err != nil {
-					h.t.Fatalf("booting %s: leader %q", h.Name, value)
-				}
+				leader, _ = strconv.Atoi(value) // systemd-nspawn's own number
 			}
-			ready = ready || line == "READY=1"
-		}
-		if ready && h.leader != 0 {
-			return
+			if line == "READY=1" && leader != 0 {
+				started <- leader
+				leader = 0
+			}
 		}
 	}
 }
@@ -130,9 +138,11 @@ func (h *Host) remove() {
 	if h.t.Failed() && h.leader != 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		out, _ := h.command(ctx, "journalctl", "-b", "--no-pager", "-o", "short-precise", "-n", "60",
-			"-u", "mandos*", "-u", "avahi*", "-u", "init.scope").CombinedOutput()
-		h.t.Logf("%s (%s), end of its journal:\n%s", h.Name, h.Suite, out)
+		out, err := h.command(ctx, "journalctl", "-b", "--no-pager", "-o", "short-precise", "-n", "60",
+			"-u", "mandos*").CombinedOutput()
+		if err == nil { // else there is nothing of mandos in its journal
+			h.t.Logf("%s (%s), end of its journal:\n%s", h.Name, h.Suite, out)
+		}
 	}
 	h.boots.Close()
 	if err := h.cmd.Wait(); err != nil {
@@ -149,6 +159,9 @@ func (h *Host) command(ctx context.Context, args ...string) *exec.Cmd {
 	enter := []string{"-t", strconv.Itoa(h.leader), "-a", "--wdns=/", "--", "env", "-i",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
+	// nsenter forks to enter the host's PID namespace; both must end together.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }
@@ -207,54 +220,16 @@ func (h *Host) CopyIn(path, content string, mode os.FileMode) {
 	}
 }
 
-// A Process is a command that runs inside a host.
-type Process struct {
-	h      *Host
-	cmd    *exec.Cmd
-	name   string
-	stdout bytes.Buffer
-	stderr bytes.Buffer
-	done   chan struct{}
-	cancel context.CancelFunc
-}
-
-// Start starts a command inside the host; it is killed at the end of the test.
-func (h *Host) Start(args ...string) *Process {
+// LinkLocal returns the host's link-local address, as its neighbours write it.
+func (h *Host) LinkLocal() string {
 	h.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	p := &Process{h: h, name: strings.Join(args, " "), done: make(chan struct{}), cancel: cancel}
-	p.cmd = h.command(ctx, args...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	if err := p.cmd.Start(); err != nil {
-		h.t.Fatalf("%s: %s: %v", h.Name, p.name, err)
+	for _, field := range strings.Fields(h.Run("ip", "-6", "-o", "addr", "show", "dev", "host0", "scope", "link")) {
+		if address, ok := strings.CutSuffix(field, "/64"); ok {
+			return address + "%host0"
+		}
 	}
-	go func() {
-		defer close(p.done)
-		_ = p.cmd.Wait() // its exit status is in Result
-	}()
-	h.t.Cleanup(p.Kill)
-	return p
-}
-
-// Kill ends the command, if it still runs.
-func (p *Process) Kill() {
-	p.cancel()
-	<-p.done
-}
-
-// Done is closed when the command has ended.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
-// Wait waits until the command has ended.
-func (p *Process) Wait() Result {
-	p.h.t.Helper()
-	select {
-	case <-p.done:
-	case <-time.After(patience):
-		p.Kill()
-		p.h.t.Fatalf("%s: %s does not end\n%s%s", p.h.Name, p.name, &p.stdout, &p.stderr)
-	}
-	return Result{p.cmd.ProcessState.ExitCode(), p.stdout.String(), p.stderr.String()}
+	h.t.Fatalf("%s has no link-local address", h.Name)
+	return ""
 }
 
 // PowerCut stops the host at once, and all that runs on it.

@@ -32,24 +32,22 @@ func (h *Host) Journal(args ...string) []Entry {
 	return entries
 }
 
-// Cursor returns a position in the journal: its end.
-func (h *Host) Cursor() string {
+// Now returns a point in the host's time, as journalctl's --since takes it.
+// (Cursors don't do: journalctl of systemd 252 can skip an entry after one.)
+func (h *Host) Now() string {
 	h.t.Helper()
-	h.Run("journalctl", "--sync")
-	return h.Journal("-n", "1")[0].Text("__CURSOR")
+	return h.Run("date", "+@%s.%6N")
 }
 
-// Await waits for an entry after the cursor, or from the beginning of this
-// boot if it is "", that journalctl finds with args.
-func (h *Host) Await(cursor string, args ...string) Entry {
+// Await waits for an entry that journalctl finds with args, since a point in
+// time, or from the beginning of this boot if that is "".
+func (h *Host) Await(since string, args ...string) Entry {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
-	all := []string{"journalctl", "-f", "-o", "json", "-q"}
-	if cursor == "" {
-		all = append(all, "-n", "all", "-b")
-	} else {
-		all = append(all, "--after-cursor", cursor)
+	all := []string{"journalctl", "--follow", "--no-tail", "-b", "-o", "json", "-q"}
+	if since != "" {
+		all = append(all, "--since="+since)
 	}
 	cmd := h.command(ctx, append(all, args...)...)
 	cmd.WaitDelay = time.Second
