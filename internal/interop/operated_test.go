@@ -21,6 +21,7 @@ type operated struct {
 	bus     string     // the address of the bus
 	conn    *dbus.Conn // of an operator
 	signals chan *dbus.Signal
+	fences  int
 }
 
 const mandosName = "se.recompile.Mandos"
