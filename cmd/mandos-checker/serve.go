@@ -41,11 +41,11 @@ func serve() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	s := &helper.Server{
-		AllowUID: asker.uid,
-		Runner:   &helper.Scopes{Manager: &helper.Systemd{}, UID: runAs.uid, GID: runAs.gid},
-		Log:      log,
+	scopes := &helper.Scopes{Manager: &helper.Systemd{}, UID: runAs.uid, GID: runAs.gid}
+	if err := scopes.Sweep(ctx); err != nil {
+		return err // systemd starts us again
 	}
+	s := &helper.Server{AllowUID: asker.uid, Runner: scopes, Log: log}
 	_, _ = daemon.SdNotify(true, daemon.SdNotifyReady) // no socket to notify: nobody waits
 	return s.Serve(ctx, listener)
 }

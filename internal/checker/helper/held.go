@@ -19,6 +19,10 @@ const (
 	faultFD = 4
 )
 
+// onItsWay is what the child says as its last word before it executes the
+// shell. One that died before is a check that could not be run.
+const onItsWay = "\x06"
+
 // HeldArgs are the arguments of the process that [Held] serves.
 func HeldArgs(uid, gid uint32, command string) []string {
 	return []string{heldCommand, strconv.FormatUint(uint64(uid), 10), strconv.FormatUint(uint64(gid), 10), command}
@@ -61,6 +65,9 @@ func Held(args []string) {
 	}
 	if err := syscall.Setresuid(int(uid), int(uid), int(uid)); err != nil {
 		fail("becoming user "+args[1], err)
+	}
+	if _, err := syscall.Write(faultFD, []byte(onItsWay)); err != nil {
+		os.Exit(1)
 	}
 	fail("executing /bin/sh", syscall.Exec("/bin/sh", []string{"sh", "-c", args[3]}, os.Environ()))
 }

@@ -116,6 +116,7 @@ func (s *Server) receive(conn *net.UnixConn) (checker.Request, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return checker.Request{}, err
 	}
+	// Read first: closing with something unread would cost the peer the answer.
 	packet := make([]byte, checker.MaxPacket+1) // one more, to see what is too long
 	n, err := conn.Read(packet)
 	if err != nil {

@@ -65,6 +65,8 @@ type Manager interface {
 	// KillScope sends SIGKILL to all that is in the scope. A scope that
 	// isn't there is no error.
 	KillScope(ctx context.Context, name string) error
+	// KillScopes does that to every checker's scope.
+	KillScopes(ctx context.Context) error
 }
 
 // ErrUnitExists is returned for a scope whose name is taken.
@@ -119,6 +121,17 @@ func (s *Scopes) Run(ctx context.Context, r checker.Request) (Outcome, error) {
 	return Outcome{status, signal, limited.Err() != nil, output}, nil
 }
 
+// Sweep kills what a helper that was killed has left running. It must be
+// called before the first Run.
+func (s *Scopes) Sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
+	defer cancel()
+	if err := s.Manager.KillScopes(ctx); err != nil {
+		return fmt.Errorf("killing left-over checkers: %w", err)
+	}
+	return nil
+}
+
 // scope puts pid into a new scope; one of the same name, left over by a
 // helper that was killed, is killed first.
 func (s *Scopes) scope(ctx context.Context, name, description string, pid int, limit time.Duration) error {
@@ -157,6 +170,10 @@ func (m *Systemd) connection(ctx context.Context) (*systemd.Conn, error) {
 	defer m.mu.Unlock()
 	if m.conn != nil && m.conn.Connected() {
 		return m.conn, nil
+	}
+	if m.conn != nil {
+		m.conn.Close()
+		m.conn = nil
 	}
 	conn, err := systemd.NewSystemdConnectionContext(context.WithoutCancel(ctx))
 	if err != nil {
@@ -216,6 +233,22 @@ func (m *Systemd) KillScope(ctx context.Context, name string) error {
 	return err
 }
 
+// KillScopes implements [Manager].
+func (m *Systemd) KillScopes(ctx context.Context) error {
+	conn, err := m.connection(ctx)
+	if err != nil {
+		return err
+	}
+	units, err := conn.ListUnitsByPatternsContext(ctx, nil, []string{unitPrefix + "*" + unitSuffix})
+	if err != nil {
+		return err
+	}
+	for _, u := range units {
+		err = errors.Join(err, m.KillScope(ctx, u.Name))
+	}
+	return err
+}
+
 func isDBusError(err error, name string) bool {
 	var e dbus.Error
 	return errors.As(err, &e) && e.Name == name
@@ -226,7 +259,7 @@ func isDBusError(err error, name string) bool {
 type heldChild struct {
 	cmd    *exec.Cmd
 	gate   *os.File // a byte lets it go; closing it makes it exit
-	fault  *os.File // why it couldn't become the shell; empty when it did
+	fault  *os.File // onItsWay, or why it couldn't become the shell
 	output *os.File
 }
 
@@ -273,11 +306,17 @@ func (c *heldChild) release() error {
 	if _, err := c.gate.Write([]byte{1}); err != nil {
 		return fmt.Errorf("letting the checker go: %w", err)
 	}
-	why, err := io.ReadAll(io.LimitReader(c.fault, checker.MaxOutput))
-	if err == nil && len(why) > 0 {
-		err = errors.New(string(why))
+	said, err := io.ReadAll(io.LimitReader(c.fault, checker.MaxOutput))
+	why, gone := strings.CutPrefix(string(said), onItsWay)
+	switch {
+	case err != nil:
+		return fmt.Errorf("letting the checker go: %w", err)
+	case why != "":
+		return errors.New(why)
+	case !gone:
+		return errors.New("the checker's process was killed before it could become the shell")
 	}
-	return err
+	return nil
 }
 
 // outputGrace is how long output is still read after the shell has ended.

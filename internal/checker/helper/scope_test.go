@@ -94,6 +94,8 @@ func (m *fakeManager) KillScope(context.Context, string) error {
 	return nil
 }
 
+func (m *fakeManager) KillScopes(ctx context.Context) error { return m.KillScope(ctx, "") }
+
 const nobody = 65534
 
 func scopes(t *testing.T, m *fakeManager) *Scopes {
@@ -233,6 +235,15 @@ func session(t *testing.T, sid int) (left []string) {
 		}
 	}
 	return left
+}
+
+// TestHeldKilled checks that a child that is killed before it is the shell is
+// an error, not a check that failed.
+func TestHeldKilled(t *testing.T) {
+	m := &fakeManager{onStart: func(pid int) { _ = syscall.Kill(pid, syscall.SIGTERM) }}
+	if got, err := scopes(t, m).Run(t.Context(), request); err == nil {
+		t.Errorf("got the result %+v", got)
+	}
 }
 
 // TestHeldFails checks that a child that can't become the shell is an error,
