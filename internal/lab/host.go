@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,7 +35,6 @@ type Host struct {
 	dir     string
 	cmd     *exec.Cmd
 	boots   io.WriteCloser // a line boots
-	booting atomic.Int64   // leader of a boot that hasn't started up yet
 	started chan int       // leader, after each boot
 	leader  int            // the host's process 1, as this machine numbers it; 0 while it is off
 	console *os.File
@@ -74,7 +72,7 @@ func (l *Link) Boot(t testing.TB, s Suite, name string, opts ...Option) *Host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { socket.Close() })
-	go h.listen(socket)
+	go listen(socket, h.started)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -110,12 +108,6 @@ func (h *Host) boot() {
 	case h.leader = <-h.started:
 	case <-time.After(patience):
 		console, _ := os.ReadFile(h.console.Name())
-		if h.leader = int(h.booting.Load()); h.leader != 0 {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			state, _ := h.command(ctx, "sh", "-c", "systemctl list-jobs; systemctl --failed; journalctl -b -n 100").CombinedOutput()
-			console = append(console, state...)
-		}
 		h.t.Fatalf("booting %s: it does not start up\n%s", h.Name, console)
 	}
 }
@@ -123,7 +115,8 @@ func (h *Host) boot() {
 // listen reads what systemd-nspawn notifies until the socket is closed, and
 // sends the leader of each boot that has started up. It reads on all the time,
 // as systemd-nspawn waits for us once the socket is full.
-func (h *Host) listen(socket *net.UnixConn) {
+func listen(socket *net.UnixConn, started chan<- int) {
+	leader := 0
 	for message := make([]byte, 4096); ; {
 		n, err := socket.Read(message)
 		if err != nil {
@@ -131,13 +124,11 @@ func (h *Host) listen(socket *net.UnixConn) {
 		}
 		for line := range strings.SplitSeq(string(message[:n]), "\n") {
 			if value, ok := strings.CutPrefix(line, "X_NSPAWN_LEADER_PID="); ok {
-				leader, _ := strconv.Atoi(value) // systemd-nspawn's own number
-				h.booting.Store(int64(leader))
+				leader, _ = strconv.Atoi(value) // systemd-nspawn's own number
 			}
-			if line == "READY=1" {
-				if leader := h.booting.Swap(0); leader != 0 {
-					h.started <- int(leader)
-				}
+			if line == "READY=1" && leader != 0 {
+				started <- leader
+				leader = 0
 			}
 		}
 	}
@@ -283,4 +274,12 @@ func (h *Host) off(pid int, signal syscall.Signal) {
 		break
 	}
 	h.leader = 0
+}
+
+// Signal sends a signal to the host's process 1.
+func (h *Host) Signal(signal syscall.Signal) {
+	h.t.Helper()
+	if err := syscall.Kill(h.leader, signal); err != nil {
+		h.t.Fatalf("sending a signal to %s: %v", h.Name, err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -49,26 +50,45 @@ func (h *Host) Await(since string, args ...string) Entry {
 	if since != "" {
 		all = append(all, "--since="+since)
 	}
-	cmd := h.command(ctx, append(all, args...)...)
+	all = append(all, args...)
+	for {
+		e, err := h.follow(ctx, all)
+		if err == nil {
+			return e
+		}
+		// journalctl can't follow while the machine has no inotify instance
+		// left, of which each host takes dozens.
+		select {
+		case <-ctx.Done():
+			h.t.Fatalf("%s: the journal has no entry with %s (%v)", h.Name, strings.Join(args, " "), err)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// follow returns the first entry that a command prints.
+func (h *Host) follow(ctx context.Context, args []string) (e Entry, err error) {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := h.command(ctx, args...)
 	cmd.WaitDelay = time.Second
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		h.t.Fatal(err)
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		h.t.Fatal(err)
+		return nil, err
 	}
-	defer func() {
-		cancel()
-		_ = cmd.Wait() // we killed it
-	}()
-	lines := bufio.NewReader(out)
-	line, err := lines.ReadString('\n')
-	var e Entry
-	if err != nil || json.Unmarshal([]byte(line), &e) != nil {
-		h.t.Fatalf("%s: the journal has no entry with %s (%v)", h.Name, strings.Join(args, " "), err)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	cancel()
+	_ = cmd.Wait() // we killed it
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
 	}
-	return e
+	return e, json.Unmarshal([]byte(line), &e)
 }
 
 // AwaitUntil runs check until it is true. It is for what no journal entry tells.

@@ -28,7 +28,10 @@ func TestMain(m *testing.M) {
 	if role == "" {
 		os.Exit(m.Run())
 	}
-	play := map[string]func([]string) error{"ask": ask, "crowd": crowd, "hold": hold}[role]
+	play := map[string]func([]string) error{
+		"ask": ask, "crowd": crowd, "hold": hold,
+		"garbage": garbage, "load": load, "request": request, "spy": spy, "stalk": stalk,
+	}[role]
 	if play == nil {
 		fmt.Fprintln(os.Stderr, "no such role:", role)
 		os.Exit(2)
