@@ -39,8 +39,10 @@ race: ## the unit tests with the race detector
 fuzz: ## run every fuzz function for FUZZTIME (10s)
 	@FUZZTIME=$(FUZZTIME) tools/fuzz.sh
 
+# By count, not by time: at the end of its time go test -fuzz sometimes fails
+# with "context deadline exceeded", having found nothing.
 fuzz-short:
-	@FUZZTIME=3s tools/fuzz.sh
+	@FUZZTIME=3000x tools/fuzz.sh
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }

@@ -38,8 +38,8 @@ await() {
 		sleep 0.1
 	done
 }
-ask() { # ask KEYS: a client asks the server
-	"$bin/mandos-client" --connect="[::1]:$port" --interface=none --retry=1 \
+ask() { # ask KEYS: a client asks the server; to be called in a subshell, which it becomes
+	exec "$bin/mandos-client" --connect="[::1]:$port" --interface=none --retry=1 \
 		--pubkey="$dir/$1/pubkey.txt" --seckey="$dir/$1/seckey.txt" \
 		--tls-pubkey="$dir/$1/tls-pubkey.pem" --tls-privkey="$dir/$1/tls-privkey.pem"
 }

@@ -17,7 +17,7 @@ MUTANTS = [  # file, what it says, what it says then
     (C + "step.go", "if s.now.Elapsed >= st.Deadline {", "if false {"),
     (C + "step.go", "if ev.Result.OK() {", "if true {"),
     (C + "step.go", "st.Grace = false\n\t\ts.checkedOK", "s.checkedOK"),
-    (C + "step.go", "if st.Enabled {\n\t\tif s.expires(d) {", "{\n\t\tst.Enabled = true\n\t\tif s.expires(d) {"),
+    (C + "step.go", "if st.lives(s.now) {\n\t\tif s.expires(d) {", "{\n\t\tst.Enabled = true\n\t\tif s.expires(d) {"),
     (C + "step.go", "s.checkedOK(s.c.Settings.ExtendedTimeout)", "s.checkedOK(s.c.Settings.Timeout)"),
     (C + "step.go", "st.Deadline, st.WarnAt, st.NextCheck = 0, never, never\n\tst.CannotCheck = \"\"\n\ts.save(Now)", "st.Deadline, st.WarnAt, st.NextCheck = 0, never, never\n\tst.CannotCheck = \"\"\n\ts.save(Lazily)"),
     (C + "step.go", "urgency = Soon\n\t\t\tif st.Enabled", "if st.Enabled"),
@@ -36,10 +36,10 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "directory.go", "if refusal = e.c.Eligible(t.now, granted); refusal != nil {\n\t\t\treturn\n\t\t}", "if false {\n\t\t\treturn\n\t\t}"),
     (R + "directory.go", "default:\n\t\t\trefusal = e.c.Eligible(t.now, granted)", "default:"),
     (R + "directory.go", "e.waiters, e.grants = nil, nil", "e.waiters = nil"),
-    (R + "directory.go", "e.grants = nil\n\tdefault", "default"),
+    (R + "directory.go", "e.grants = nil\n\t\tif e.c", "if e.c"),
     (R + "directory.go", "if e == nil || r.find(caller.Identity) != e {", "if e == nil {"),
     (R + "directory.go", "func (r *Registry) settle(name string) {\n", "func (r *Registry) settle(name string) {\n\tif true {\n\t\treturn\n\t}\n"),
-    (R + "directory.go", "for h := range e.handouts {\n\t\th.revoke()\n\t}", ""),
+    (R + "directory.go", "e.waiters, e.grants = nil, nil\n\te.revoke()", "e.waiters, e.grants = nil, nil"),
     (R + "registry.go", "if err = r.commit(t, Batch{Put: []Record{e.record(&next, t.now)}}); err != nil {", "if err = error(nil); err != nil {"),
     (R + "registry.go", "if !stricter(&e.c, &next, ev) {", "if true {"),
     (R + "registry.go", "if !stricter(&e.c, &next, ev) {", "if false {"),
@@ -61,6 +61,10 @@ MUTANTS = [  # file, what it says, what it says then
     (S + "store.go", "case v > version:", "case v > version+1:"),
     (S + "verify.go", "if native.Uint64(meta[56:]) != fnv1a(meta[:56]) {", "if false {"),
     (S + "verify.go", "if id >= uint64(len(w.used)) || w.used[id] {", "if id >= uint64(len(w.used)) {"),
+    (C + "status.go", "st.Enabled && now.Elapsed < st.Deadline", "st.Enabled"),
+    (R + "directory.go", "if e.c.Settings.ApprovalDelay > 0 {\n\t\t\te.revoke()", "if false {\n\t\t\te.revoke()"),
+    (R + "reload.go", "pl.next.Status.Pending = e.c.Status.Pending\n", ""),
+    (R + "reload.go", "pl.effects = append(pl.effects, client.StopChecker{})\n", ""),
 ]
 EQUIVALENT = {35}  # no rule depends on it
 

@@ -1,19 +1,18 @@
 #!/usr/bin/env bash
 # Runs make targets one after the other, with a line that says how long each
-# took. Stops at the first that fails. Ends with the lines of go test, so that
-# one sees which tests ran.
+# took. One that fails doesn't hide the others. Ends with the lines of go test,
+# so that one sees which tests ran.
 set -euo pipefail
 
 mkdir -p build/check
 rm -f build/check/*.log
 durations=()
-failed=
+failed=()
 for stage in "$@"; do
 	printf '== %s\n' "$stage"
 	began=$SECONDS
-	"${MAKE:-make}" --no-print-directory "$stage" 2>&1 | tee "build/check/$stage.log" || failed=$stage
+	"${MAKE:-make}" --no-print-directory "$stage" 2>&1 | tee "build/check/$stage.log" || failed+=("$stage")
 	durations+=("$(printf '%-14s %4d s' "$stage" $((SECONDS - began)))")
-	[ -z "$failed" ] || break
 done
 
 printf '== duration of each stage\n'
@@ -24,7 +23,7 @@ for stage in "$@"; do
 	lines=$(grep -E '^(ok  |FAIL|--- FAIL|panic:)' "build/check/$stage.log" || true)
 	[ -z "$lines" ] || printf '== %s\n%s\n' "$stage" "$lines"
 done
-if [ -n "$failed" ]; then
-	printf '== FAILED: make %s\n' "$failed"
+if [ ${#failed[@]} -gt 0 ]; then
+	printf '== FAILED: make %s\n' "${failed[@]}"
 	exit 1
 fi

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -262,6 +264,59 @@ func TestErrors(t *testing.T) {
 		e, ok := err.(dbus.Error)
 		if !ok || e.Name != tt.want || len(e.Body) != 1 {
 			t.Errorf("%s %s(%v): error %#v, want %s", tt.path, tt.method, tt.args, err, tt.want)
+		}
+	}
+}
+
+// TestOurs checks what our own interfaces tell after a hand-out and a refusal.
+func TestOurs(t *testing.T) {
+	s := serve(t, settings("a"))
+	const path = "/clients/a"
+	h, err := s.registry.Release("a", caller)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Done(nil)
+	if err := s.set(path, "Enabled", false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.registry.Release("a", caller); err == nil {
+		t.Fatal("a disabled client got its secret")
+	}
+	if _, err := s.registry.Lookup(registry.Caller{Addr: caller.Addr, Identity: keyid.Identity{KeyID: keyid.OfSPKI([]byte("x"))}}); err == nil {
+		t.Fatal("an unknown key was found")
+	}
+	// History follows the feed, so it may come a moment later.
+	deadline := time.Now().Add(20 * time.Second)
+	for s.get(t, "/", ourServerName, "UnknownKeys") != uint64(1) {
+		if time.Now().After(deadline) {
+			t.Fatal("the refusal of an unknown key was never counted")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	ours := map[string]string{
+		"Protocol":  "TLS 1.3 with a raw public key",
+		"NextCheck": "", // disabled
+	}
+	for property, want := range ours {
+		if got := s.get(t, path, ourClientName, property); got != want {
+			t.Errorf("%s is %q, want %q", property, got, want)
+		}
+	}
+	if got := s.get(t, path, ourClientName, "Status").(string); !strings.HasPrefix(got, "disabled at ") || !strings.HasSuffix(got, " by uid "+strconv.Itoa(os.Getuid())+" over D-Bus") {
+		t.Errorf("Status is %q", got)
+	}
+	handouts := s.get(t, path, ourClientName, "Handouts").([][]any)
+	if len(handouts) != 1 || handouts[0][1] != caller.Addr.String() {
+		t.Errorf("Handouts are %v", handouts)
+	}
+	refusals := s.get(t, path, ourClientName, "Refusals").([][]any)
+	if len(refusals) != 1 || refusals[0][1] != caller.Addr.String() || refusals[0][2] != "Disabled" {
+		t.Errorf("Refusals are %v", refusals)
+	}
+	for property, want := range map[string]any{"Version": "test", "Clients": uint64(1), "Enabled": uint64(0), "Disabled": uint64(1), "Handouts": uint64(1), "Refusals": uint64(1)} {
+		if got := s.get(t, "/", ourServerName, property); got != want {
+			t.Errorf("%s is %v, want %v", property, got, want)
 		}
 	}
 }

@@ -228,6 +228,7 @@ var ourClientProperties = []property{
 	text("Status", "false", func(v registry.View) string { return v.Describe() }),
 	text("CannotCheck", "false", func(v registry.View) string { return v.CannotCheck }),
 	text("NextCheck", "false", func(v registry.View) string { return stamp(v.NextCheck) }),
+	{name: "Protocol", signature: "s", changes: "false", get: func(s subject) any { return s.api.history.protocol(s.view.Settings.Name) }},
 	{name: "Handouts", signature: "a(ss)", changes: "false", get: func(s subject) any { return s.api.history.handouts(s.view.Settings.Name) }},
 	{name: "Refusals", signature: "a(sss)", changes: "false", get: func(s subject) any { return s.api.history.refusals(s.view.Settings.Name) }},
 }

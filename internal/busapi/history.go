@@ -24,6 +24,7 @@ type totals struct{ handouts, refusals, unknownKeys uint64 }
 type clientHistory struct {
 	handouts []handout
 	refusals []refusal
+	protocol string // of the last that proved its key, whatever came of it
 }
 
 // A handout is a hand-out as D-Bus has it: a(ss).
@@ -48,10 +49,12 @@ func (h *history) note(n registry.Notice, now time.Time) {
 		case client.GotSecret:
 			h.total.handouts++
 			c := h.of(name)
+			c.protocol = n.Caller.Identity.Protocol()
 			c.handouts = newest(c.handouts, handout{stamp(now), peer})
 		case client.RejectedNotice:
 			h.total.refusals++
 			c := h.of(name)
+			c.protocol = n.Caller.Identity.Protocol()
 			c.refusals = newest(c.refusals, refusal{stamp(now), peer, string(change.Reason)})
 		}
 	}
@@ -88,6 +91,15 @@ func (h *history) refusals(name string) []refusal {
 		return c.refusals
 	}
 	return []refusal{}
+}
+
+func (h *history) protocol(name string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c := h.clients[name]; c != nil {
+		return c.protocol
+	}
+	return ""
 }
 
 func (h *history) totals() totals {

@@ -192,7 +192,7 @@ func Reconfigure(c Client, set Settings, now Instant, spread float64) (Client, [
 	if old.Enabled && !set.Enabled {
 		s.disable("clients.conf", "enabled = no")
 	}
-	if st.Enabled && set.Timeout != old.Timeout {
+	if st.lives(now) && set.Timeout != old.Timeout {
 		s.moveDeadline(set.Timeout-old.Timeout, "clients.conf")
 	}
 	if st.Enabled && set.Interval != old.Interval {

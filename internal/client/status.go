@@ -124,6 +124,11 @@ type Client struct {
 	Status   Status
 }
 
+// lives reports whether the client is enabled and its time isn't up. Between
+// the end of its time and the Tick that disables it nothing but an operator's
+// Enable gives it more.
+func (st *Status) lives(now Instant) bool { return st.Enabled && now.Elapsed < st.Deadline }
+
 // Due returns the reading of Instant.Elapsed at which the client wants the
 // next Tick, and false if it wants none.
 func (c *Client) Due() (time.Duration, bool) {

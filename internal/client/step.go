@@ -173,7 +173,7 @@ func (s *step) checkedOK(d time.Duration) {
 	st.LastCheckedOK = s.now.Wall
 	s.changed(PropLastCheckedOK)
 	urgency := Lazily
-	if st.Enabled {
+	if st.lives(s.now) {
 		if s.expires(d) {
 			urgency = Soon
 		}
@@ -231,7 +231,7 @@ func (Disconnect) apply(s *step) {
 // (reference.md, section 6).
 func (ev Enable) apply(s *step) {
 	st := &s.c.Status
-	if st.Enabled {
+	if st.lives(s.now) {
 		return
 	}
 	st.Enabled = true
@@ -289,7 +289,7 @@ func (ev SetDuration) apply(s *step) {
 	}
 	*field = ev.Value
 	s.set(ev.By, ev.Property, old.String(), ev.Value.String())
-	if !st.Enabled {
+	if !st.lives(s.now) {
 		return
 	}
 	switch ev.Property {

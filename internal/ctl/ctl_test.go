@@ -245,9 +245,10 @@ func TestWhy(t *testing.T) {
 				"Unless a check succeeds before, it will be disabled at 12:04:00 (in 4 minutes). To refuse it from now on: mandos-ctl --disable a\n",
 		},
 		"failing": {
-			client("a", "Expires", noon.Add(time.Minute).Format(format), "LastCheckerStatus", int16(1), "CannotCheck", "no helper"),
+			client("a", "Expires", noon.Add(time.Minute).Format(format), "LastCheckerStatus", int16(1), "CannotCheck", "no helper", "Protocol", "TLS 1.2 with an OpenPGP key"),
 			"a is enabled and would get its secret now. No check has succeeded yet. The last check failed with exit status 1. " +
 				"The last check could not be run, which says nothing of the client: no helper. " +
+				"It last proved its key by TLS 1.2 with an OpenPGP key. " +
 				"Unless a check succeeds before, it will be disabled at 12:01:00 (in 1 minute). To refuse it from now on: mandos-ctl --disable a\n",
 		},
 		"approval": {

@@ -102,6 +102,9 @@ func (w *explanation) enabled(expires time.Time) {
 	if trouble := w.c.String("CannotCheck"); trouble != "" {
 		w.say("The last check could not be run, which says nothing of the client: %s.", operator.Printable(trouble))
 	}
+	if protocol := w.c.String("Protocol"); protocol != "" {
+		w.say("It last proved its key by %s.", operator.Printable(protocol))
+	}
 	if next := w.c.Time("NextCheck"); !next.IsZero() {
 		w.say("The next check is %s.", w.at(next))
 	}

@@ -23,6 +23,8 @@ func Debian(t testing.TB) Programs {
 		server:    []string{"/usr/bin/python3", filepath.Join(root, "usr/sbin/mandos")},
 		client:    []string{filepath.Join(lib[0], "plugins.d/mandos-client"), "--network-hook-dir=/nonexistent"},
 		keygen:    []string{"sh", filepath.Join(root, "usr/sbin/mandos-keygen")},
+		ctl:       []string{"/usr/bin/python3", filepath.Join(root, "usr/sbin/mandos-ctl")},
+		monitor:   []string{"/usr/bin/python3", filepath.Join(root, "usr/sbin/mandos-monitor")},
 		clientEnv: []string{"MANDOSPLUGINHELPERDIR=" + filepath.Join(lib[0], "plugin-helpers")},
 		wantsBus:  true,
 	}

@@ -28,6 +28,7 @@ import (
 // lines of its programs. The options are the same for both.
 type Programs struct {
 	server, client, keygen []string
+	ctl, monitor           []string // of operators
 	clientEnv              []string
 	wantsBus               bool // the server needs a system bus, whatever its options say
 }

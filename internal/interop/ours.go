@@ -11,9 +11,11 @@ func Ours(t testing.TB) Programs {
 	t.Helper()
 	bin := build(t)
 	return Programs{
-		server: []string{filepath.Join(bin, "mandos")},
-		client: []string{filepath.Join(bin, "mandos-client")},
-		keygen: []string{filepath.Join(bin, "mandos-keygen")},
+		server:  []string{filepath.Join(bin, "mandos")},
+		client:  []string{filepath.Join(bin, "mandos-client")},
+		keygen:  []string{filepath.Join(bin, "mandos-keygen")},
+		ctl:     []string{filepath.Join(bin, "mandos-ctl")},
+		monitor: []string{filepath.Join(bin, "mandos-monitor")},
 	}
 }
 

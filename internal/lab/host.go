@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ type Host struct {
 	dir     string
 	cmd     *exec.Cmd
 	boots   io.WriteCloser // a line boots
+	booting atomic.Int64   // leader of a boot that hasn't started up yet
 	started chan int       // leader, after each boot
 	leader  int            // the host's process 1, as this machine numbers it; 0 while it is off
 	console *os.File
@@ -72,7 +74,7 @@ func (l *Link) Boot(t testing.TB, s Suite, name string, opts ...Option) *Host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { socket.Close() })
-	go listen(socket, h.started)
+	go h.listen(socket)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -108,6 +110,12 @@ func (h *Host) boot() {
 	case h.leader = <-h.started:
 	case <-time.After(patience):
 		console, _ := os.ReadFile(h.console.Name())
+		if h.leader = int(h.booting.Load()); h.leader != 0 {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			state, _ := h.command(ctx, "sh", "-c", "systemctl list-jobs; systemctl --failed; journalctl -b -n 100").CombinedOutput()
+			console = append(console, state...)
+		}
 		h.t.Fatalf("booting %s: it does not start up\n%s", h.Name, console)
 	}
 }
@@ -115,8 +123,7 @@ func (h *Host) boot() {
 // listen reads what systemd-nspawn notifies until the socket is closed, and
 // sends the leader of each boot that has started up. It reads on all the time,
 // as systemd-nspawn waits for us once the socket is full.
-func listen(socket *net.UnixConn, started chan<- int) {
-	leader := 0
+func (h *Host) listen(socket *net.UnixConn) {
 	for message := make([]byte, 4096); ; {
 		n, err := socket.Read(message)
 		if err != nil {
@@ -124,11 +131,13 @@ func listen(socket *net.UnixConn, started chan<- int) {
 		}
 		for line := range strings.SplitSeq(string(message[:n]), "\n") {
 			if value, ok := strings.CutPrefix(line, "X_NSPAWN_LEADER_PID="); ok {
-				leader, _ = strconv.Atoi(value) // systemd-nspawn's own number
+				leader, _ := strconv.Atoi(value) // systemd-nspawn's own number
+				h.booting.Store(int64(leader))
 			}
-			if line == "READY=1" && leader != 0 {
-				started <- leader
-				leader = 0
+			if line == "READY=1" {
+				if leader := h.booting.Swap(0); leader != 0 {
+					h.started <- int(leader)
+				}
 			}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,9 +41,14 @@ func (f *fakeServer) Watch(context.Context) (<-chan operator.Occurrence, error) 
 func (f *fakeServer) Close() error { return nil }
 
 // told collects what a follower tells, in short.
-type told struct{ all []string }
+type told struct {
+	mu  sync.Mutex
+	all []string
+}
 
 func (l *told) tell(msg any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch msg := msg.(type) {
 	case loaded:
 		l.all = append(l.all, fmt.Sprintf("loaded %d", len(msg)))
@@ -55,6 +62,8 @@ func (l *told) tell(msg any) {
 func (l *told) is(t *testing.T, want ...string) {
 	t.Helper()
 	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !slices.Equal(l.all, want) {
 		t.Errorf("told %q, want %q", l.all, want)
 	}
@@ -64,13 +73,13 @@ func (l *told) is(t *testing.T, want ...string) {
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var server *fakeServer
+		var current atomic.Pointer[fakeServer]
 		var l told
 		f := &follower{tell: l.tell, connect: func(context.Context) (Server, error) {
-			if server == nil {
-				return nil, errors.New("no bus")
+			if server := current.Load(); server != nil {
+				return server, nil
 			}
-			return server, nil
+			return nil, errors.New("no bus")
 		}}
 		ended := make(chan error)
 		go func() { ended <- f.run(ctx) }()
@@ -80,7 +89,8 @@ func TestFollow(t *testing.T) {
 			t.Error("something was done without a bus")
 		}
 		// A bus without a server, which then comes.
-		server = &fakeServer{err: operator.ErrNoServer, heard: make(chan operator.Occurrence)}
+		server := &fakeServer{err: operator.ErrNoServer, heard: make(chan operator.Occurrence)}
+		current.Store(server)
 		time.Sleep(retry)
 		l.is(t, "lost: "+operator.ErrNoServer.Error())
 		server.err, server.clients = nil, make([]operator.Client, 3)
@@ -112,12 +122,12 @@ func TestFollow(t *testing.T) {
 		server.slow = nil
 
 		// The bus goes away and comes back.
+		current.Store(nil)
 		close(server.heard)
-		server = nil
 		l.is(t, "lost: the connection to the system bus was lost")
 		time.Sleep(retry)
 		l.is(t, "lost: no bus")
-		server = &fakeServer{heard: make(chan operator.Occurrence)}
+		current.Store(&fakeServer{heard: make(chan operator.Occurrence)})
 		time.Sleep(retry)
 		l.is(t, "loaded 0")
 

@@ -128,7 +128,7 @@ func spread(left, right string, width int) string {
 // Widths of the columns beside a client's name and state.
 const (
 	barWidth   = 10
-	leftWidth  = 8
+	leftWidth  = 9
 	lastWidth  = 7
 	sideWidth  = 1 + barWidth + leftWidth + 1 + lastWidth
 	leastWidth = sideWidth + 33 // of a screen that has them

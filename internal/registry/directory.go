@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -206,6 +207,9 @@ func (r *Registry) decided(e *entry) {
 	case client.Disapproved:
 		refusal = &client.Refusal{Reason: client.Denied, Detail: "an operator denied it"}
 		e.grants = nil
+		if e.c.Settings.ApprovalDelay > 0 {
+			e.revoke()
+		}
 	default:
 		return
 	}
@@ -225,15 +229,16 @@ func (r *Registry) cutOff(t *turn, e *entry, refusal *client.Refusal) {
 		w.end(refusal)
 	}
 	e.waiters, e.grants = nil, nil
-	for h := range e.handouts {
-		h.revoke()
-	}
+	e.revoke()
 }
 
-func (h *handout) revoke() {
-	if !h.over {
-		h.over = true
-		close(h.revoked)
+// revoke ends all hand-outs that are under way.
+func (e *entry) revoke() {
+	for h := range e.handouts {
+		if !h.over {
+			h.over = true
+			close(h.revoked)
+		}
 	}
 }
 
@@ -299,7 +304,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 		case err != nil:
 			refusal = &client.Refusal{Reason: client.Faulty, Detail: "the hand-out could not be logged: " + err.Error()}
 		case h.over || e.gone:
-			refusal = &client.Refusal{Reason: client.Disabled, Detail: "in this very moment"}
+			refusal = cmp.Or(e.c.Eligible(t.now, granted), &client.Refusal{Reason: client.Disabled, Detail: "in this very moment"})
 		default:
 			refusal = e.c.Eligible(t.now, granted)
 		}

@@ -308,6 +308,12 @@ func (r *Registry) planOne(t *turn, set client.Settings, holder map[Identity]*en
 		return pl
 	}
 	pl.next, pl.effects = client.Inherit(set, olds, strings.Join(from, ", "), t.now, spread())
+	if pl.rekeyed {
+		// Whoever waits is counted until it has left, and what a checker of
+		// the old key finds says nothing of the new one.
+		pl.next.Status.Pending = e.c.Status.Pending
+		pl.effects = append(pl.effects, client.StopChecker{})
+	}
 	return pl
 }
 

@@ -1,0 +1,183 @@
+package interop
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// An operated is a server with its operators' bus.
+type operated struct {
+	addr    string     // where clients ask
+	bus     string     // the address of the bus
+	conn    *dbus.Conn // of an operator
+	signals chan *dbus.Signal
+	fences  int
+}
+
+const mandosName = "se.recompile.Mandos"
+
+// operate starts a server on a bus of its own.
+func (p Programs) operate(t testing.TB, sections ...string) *operated {
+	t.Helper()
+	o := &operated{bus: Bus(t), signals: make(chan *dbus.Signal, 1000)}
+	conn, err := dbus.Connect(o.bus, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	o.conn = conn
+	if err := conn.AddMatchSignal(); err != nil {
+		t.Fatal(err)
+	}
+	conn.Signal(o.signals)
+
+	configdir, statedir := config(t, sections)
+	socket, addr := listen(t)
+	o.addr = addr
+	cmd := command(p.server, "--foreground", "--no-zeroconf", "--socket", "3", "--configdir", configdir, "--statedir", statedir)
+	cmd.ExtraFiles = []*os.File{socket}
+	cmd.Env = append(cmd.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+o.bus)
+	start(t, cmd)
+	// Both announce their clients when all is there.
+	o.hear(t, "InterfacesAdded", len(sections))
+	return o
+}
+
+// hear waits for the nth signal called member and returns it.
+func (o *operated) hear(t testing.TB, member string, n int) *dbus.Signal {
+	t.Helper()
+	var last string
+	for timeout := time.After(30 * time.Second); ; {
+		select {
+		case s, open := <-o.signals:
+			if !open {
+				t.Fatalf("the bus went away while waiting for %s", member)
+			}
+			last = s.Name
+			if strings.HasSuffix(s.Name, "."+member) && !strings.Contains(s.Name, "fukt") {
+				if n--; n <= 0 {
+					return s
+				}
+			}
+		case <-timeout:
+			t.Fatalf("no signal %s; the last one was %q", member, last)
+		}
+	}
+}
+
+// get reads a property of a client.
+func (o *operated) get(t testing.TB, client, property string) any {
+	t.Helper()
+	v, err := o.conn.Object(mandosName, dbus.ObjectPath("/clients/"+client)).GetProperty(mandosName + ".Client." + property)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Value()
+}
+
+func (o *operated) set(t testing.TB, client, property string, value any) {
+	t.Helper()
+	if err := o.conn.Object(mandosName, dbus.ObjectPath("/clients/"+client)).SetProperty(mandosName+".Client."+property, dbus.MakeVariant(value)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs an operator's command to its end.
+func (o *operated) run(t testing.TB, program []string, args ...string) (stdout, stderr string, exit int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := command(program, args...)
+	cmd.Env = append(cmd.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+o.bus, "LC_ALL=C.UTF-8")
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		exit = e.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), exit
+}
+
+// section is one of a client that never asks.
+func section(name string, more ...string) string {
+	return fmt.Sprintf("[%s]\nhost = %s.example\nkey_id = %X\nfingerprint =\nsecret = aGVsbG8=\n%s\n", name, name, sha256.Sum256([]byte(name)), strings.Join(more, "\n"))
+}
+
+// A screen is a program on a terminal of tmux.
+type screen struct {
+	t    testing.TB
+	tmux []string
+}
+
+func (o *operated) screen(t testing.TB, program []string, env ...string) *screen {
+	t.Helper()
+	if _, err := exec.LookPath("tmux"); err != nil {
+		Missing(t, "tmux")
+	}
+	s := &screen{t, []string{"tmux", "-f", "/dev/null", "-S", Folder(t) + "/tmux"}}
+	args := append([]string{"new-session", "-d", "-x", "100", "-y", "30", "env", "DBUS_SYSTEM_BUS_ADDRESS=" + o.bus, "LC_ALL=C.UTF-8"}, env...)
+	output(t, command(s.tmux, append(args, program...)...))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the screen at the end:\n%s", s.read())
+		}
+		_ = command(s.tmux, "kill-server").Run()
+	})
+	return s
+}
+
+// read returns what is on the screen.
+func (s *screen) read() string {
+	out, err := command(s.tmux, "capture-pane", "-p").Output()
+	if err != nil {
+		return fmt.Sprintf("(no screen: %v)", err)
+	}
+	return string(out)
+}
+
+func (s *screen) press(keys ...string) {
+	s.t.Helper()
+	output(s.t, command(s.tmux, append([]string{"send-keys"}, keys...)...))
+}
+
+// shows waits until the screen matches pattern.
+func (s *screen) shows(pattern string) {
+	s.t.Helper()
+	s.until(pattern, true)
+}
+
+// showsNot waits until the screen doesn't match pattern.
+func (s *screen) showsNot(pattern string) {
+	s.t.Helper()
+	s.until(pattern, false)
+}
+
+func (s *screen) until(pattern string, want bool) {
+	s.t.Helper()
+	re := regexp.MustCompile(pattern)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) { // tmux has no way to wait for a text
+		text := s.read()
+		if re.MatchString(text) == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("waited in vain for the screen to match %q: %v; it is\n%s", pattern, want, text)
+		}
+	}
+}
+
+// ended waits for the program's end.
+func (s *screen) ended() {
+	s.t.Helper()
+	s.shows(`no screen`)
+}

@@ -1,0 +1,152 @@
+package registry
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/keyid"
+)
+
+// TestLate: time runs out while the timers stand still, as in a suspend or
+// behind a slow disk. What comes first after that mustn't make it good.
+func TestLate(t *testing.T) {
+	for name, first := range map[string]func(*Registry) error{
+		"a checker's success": func(r *Registry) error { r.checks.Wait(); return nil },
+		"an operator's word that it is well": func(r *Registry) error {
+			return r.Do("a", client.CheckedOK{By: "a test"})
+		},
+		"a shorter interval": func(r *Registry) error {
+			return r.Do("a", client.SetDuration{By: "a test", Property: client.PropInterval, Value: time.Second})
+		},
+		"a longer timeout": func(r *Registry) error {
+			return r.Do("a", client.SetDuration{By: "a test", Property: client.PropTimeout, Value: time.Hour})
+		},
+		"a longer timeout in clients.conf": func(r *Registry) error {
+			set := setting("a")
+			set.Timeout = time.Hour
+			_, err := r.Reload([]client.Settings{set})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock := &manualClock{client.Instant{Wall: time.Now(), Elapsed: time.Hour}}
+				r, err := New(t.Context(), Options{Settings: []client.Settings{setting("a")}, Store: &MemoryStore{},
+					Checker: &fakeChecker{took: time.Second}, Clock: clock, Log: discard})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { r.stop(); r.checks.Wait() }()
+				clock.now.Elapsed += 2 * time.Minute
+				r.tick() // starts the checker
+				clock.now.Elapsed += 10 * time.Minute
+				if err := first(r); err != nil {
+					t.Fatal(err)
+				}
+				r.checks.Wait()
+				r.tick()
+				if v, _ := r.Get("a"); v.Enabled {
+					t.Errorf("it lives on until %v", v.Expires)
+				}
+			})
+		})
+	}
+}
+
+// TestOtherKeyWhileWaiting: who waits is sent away, and isn't counted ever
+// after.
+func TestOtherKeyWhileWaiting(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		got := make(chan string)
+		go func() { got <- w.fetch('a') }()
+		sleep(time.Second)
+		w.reload(withKey(approving("a"), 'b'))
+		if g := <-got; g != "Unknown" {
+			t.Errorf("who waited got %q", g)
+		}
+		synctest.Wait()
+		if c := w.Counts(); c.Waiting != 0 {
+			t.Errorf("%d clients are waiting, want 0", c.Waiting)
+		}
+		go func() { got <- w.fetchAs(Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf('b')}}) }()
+		sleep(time.Second)
+		if v, _ := w.Get("a"); !v.ApprovalPending {
+			t.Error("one that waits isn't seen")
+		}
+		w.do("a", client.Approve{By: "a test"})
+		if g := <-got; g != "secret of a" {
+			t.Errorf("the other key got %q", g)
+		}
+		synctest.Wait()
+		if c := w.Counts(); c.Waiting != 0 {
+			t.Errorf("%d clients are waiting, want 0", c.Waiting)
+		}
+	}, approving("a"))
+}
+
+// TestDeniedWhileSending: a denial is as good as a disabling.
+func TestDeniedWhileSending(t *testing.T) {
+	set := approving("a")
+	set.ApprovalDuration = time.Minute
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		w.do("a", client.Approve{By: "a test"})
+		caller := Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf('a')}}
+		if err := w.Approve(t.Context(), "a", caller); err != nil {
+			t.Fatal(err)
+		}
+		h, err := w.Release("a", caller)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.do("a", client.Deny{By: "a test"})
+		select {
+		case <-h.Revoked:
+		default:
+			t.Error("not revoked")
+		}
+		h.Done(nil)
+	}, set)
+}
+
+// TestEnabledLate: an operator's word counts though the client's time is up
+// and nobody has noticed yet.
+func TestEnabledLate(t *testing.T) {
+	clock := &manualClock{client.Instant{Wall: time.Now(), Elapsed: time.Hour}}
+	r, err := New(t.Context(), Options{Settings: []client.Settings{setting("a")}, Store: &MemoryStore{},
+		Checker: &fakeChecker{}, Clock: clock, Log: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.now.Elapsed += time.Hour
+	if err := r.Do("a", client.Enable{By: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	r.tick()
+	if v, _ := r.Get("a"); !v.Enabled {
+		t.Error(v.Describe())
+	}
+}
+
+// TestOldKeysCheck: what a checker finds that was started for the old key is
+// forgotten, also when another is wanted meanwhile.
+func TestOldKeysCheck(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.checker.took = 30 * time.Second
+		w.start()
+		sleep(70 * time.Second) // the first runs
+		w.reload(withKey(setting("a"), 'b'))
+		w.do("a", client.StartChecker{By: "a test"})
+		sleep(25 * time.Second) // it would have ended
+		if v, _ := w.Get("a"); !v.LastCheckedOK.IsZero() {
+			t.Errorf("checked at %v", v.LastCheckedOK)
+		}
+		sleep(10 * time.Second)
+		if v, _ := w.Get("a"); v.LastCheckedOK.IsZero() {
+			t.Error("the new key's checker hasn't ended well")
+		}
+	}, setting("a"))
+}
