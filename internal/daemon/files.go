@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,10 +45,18 @@ func (d *daemon) openState() (s *store.Store, err error) {
 		return nil, fmt.Errorf("making the folder for the state: %w (name another one with --statedir)", err)
 	}
 	err = asOwner(dir, func() (err error) {
-		s, err = store.Open(dir)
+		if s, err = store.Open(dir); err != nil {
+			return err
+		}
+		if err = d.importOldState(dir, s, time.Now()); err != nil {
+			_ = s.Close()
+		}
 		return err
 	})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // writePIDFile writes our process ID to path, if its folder is there and may

@@ -40,6 +40,9 @@ var (
 	NeedsRestart    = Event{"a926dce1de82439788ad05b0e968b0b5", slog.LevelWarn, "a changed option takes a restart to have its effect"}
 	ConfigBroken    = Event{"0bf0afa999ff43baa7dc8c34d5f08ae0", slog.LevelError, "the configuration has an error"}
 	ConfigSuspect   = Event{"5df926aa804b4fe4ac36d4e1eba0f804", slog.LevelWarn, "something in the configuration looks wrong"}
+	OldStateTaken   = Event{"979dab2063794fbdb266faa0d1793d71", LevelNotice, "took over the state of the server before this one"}
+	OldSecretLost   = Event{"f9799c123d8449d3a7cb9ae1ada2bbfb", slog.LevelWarn, "a secret that was set at run time must be set again"}
+	OldSettingLost  = Event{"8926b0e60aea4e93b48ad22e7378fe5c", slog.LevelWarn, "a setting that was made at run time is not taken over"}
 	Failed          = Event{"a818e45a82df446e80611135ef9f6048", LevelCritical, "giving up"}
 	Stopping        = Event{"74e3485b3dbe46d395ea6f85344212ca", LevelNotice, "stopping"}
 )
