@@ -36,11 +36,7 @@ func do(event func(by string) client.Event) func(call) ([]any, error) {
 }
 
 func (c call) do(event func(by string) client.Event) error {
-	by, err := c.api.actor(c.sender)
-	if err != nil {
-		return err
-	}
-	return c.api.registry.Do(c.object, event(by))
+	return c.api.registry.Do(c.object, event(c.api.actor(c.sender)))
 }
 
 // The methods of a client.

@@ -27,11 +27,7 @@ var serverMethods = []method{
 		if !ok {
 			return nil, newError(errKey, "no client has the path %s", path)
 		}
-		by, err := c.api.actor(c.sender)
-		if err != nil {
-			return nil, err
-		}
-		return nil, c.api.registry.Remove(name, by)
+		return nil, c.api.registry.Remove(name, c.api.actor(c.sender))
 	}},
 }
 

@@ -25,7 +25,6 @@ import (
 	"mandos/internal/registry"
 	"mandos/internal/sd"
 	"mandos/internal/server"
-	"mandos/internal/store"
 )
 
 // Options are what Run needs.
@@ -72,12 +71,16 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer closeAll(listeners)
-	state, err := d.openState()
-	if err != nil {
-		return err
-	}
-	if state != nil {
-		defer state.Close()
+	var state registry.Store
+	if d.Config.Restore {
+		file, err := d.openState()
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		state = file
+	} else {
+		state = d.leftAside()
 	}
 	defer writePIDFile(pidFile)()
 	if err := d.dropPrivileges(); err != nil {
@@ -113,16 +116,14 @@ func policy(cfg *config.Server) (keytls.Policy, error) {
 	return p, err
 }
 
-func (d *daemon) newRegistry(ctx context.Context, state *store.Store) (err error) {
+func (d *daemon) newRegistry(ctx context.Context, state registry.Store) (err error) {
 	o := registry.Options{
 		Settings:  settings(d.Clients),
+		Store:     state,
 		NoRestore: !d.Config.Restore,
 		Checker:   checker.Checks{Runner: d.checkRunner()},
 		Log:       d.Options.Log.With(journal.Component("registry")),
 		Path:      func(name string) string { return string(d.paths.Path(name)) },
-	}
-	if state != nil { // an interface that holds a nil pointer isn't nil
-		o.Store = state
 	}
 	d.registry, err = registry.New(ctx, o)
 	return err

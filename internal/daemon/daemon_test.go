@@ -299,6 +299,7 @@ func TestStateIsKept(t *testing.T) {
 	}
 	p = start(t, nil, "--configdir", dir, "--no-restore")
 	a.gets(t, loopback(p.ready()))
+	p.await("WARNING registry: the saved state is left aside.*count=1")
 	p.stop()
 	if after, err := os.ReadFile(db); err != nil || string(after) != string(before) {
 		t.Errorf("--no-restore changed the saved state (%v)", err)

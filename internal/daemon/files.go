@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mandos/internal/journal"
+	"mandos/internal/registry"
 	"mandos/internal/store"
 )
 
@@ -35,11 +37,30 @@ func (d *daemon) stateDir() string {
 	return d.Config.StateDir
 }
 
-// openState opens the state, which is nil with --no-restore.
-func (d *daemon) openState() (s *store.Store, err error) {
-	if !d.Config.Restore {
-		return nil, nil
+// A savedState is what was saved, as it was when it was read: for
+// --no-restore, which only looks at it.
+type savedState registry.State
+
+func (s savedState) Load() (registry.State, error) { return registry.State(s), nil }
+func (savedState) Commit(registry.Batch) error     { return errors.New("not saved with --no-restore") }
+
+// leftAside reads the state that --no-restore leaves aside, to tell whom that
+// enables. A state that can't be read is no reason not to start.
+func (d *daemon) leftAside() registry.Store {
+	var state registry.State
+	dir := d.stateDir()
+	err := asOwner(dir, func() (err error) {
+		state, err = store.Read(dir)
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.log.Warn("the saved state can't be read, so it is unknown how many clients --no-restore enables", journal.Err(err))
 	}
+	return savedState(state)
+}
+
+// openState opens the state.
+func (d *daemon) openState() (s *store.Store, err error) {
 	dir := d.stateDir()
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("making the folder for the state: %w (name another one with --statedir)", err)

@@ -150,3 +150,22 @@ func TestOldKeysCheck(t *testing.T) {
 		}
 	}, setting("a"))
 }
+
+// TestGrantEndsWithDisabling: who was approved before a client was disabled
+// has to be approved again after it was enabled.
+func TestGrantEndsWithDisabling(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		w.do("a", client.Approve{By: "a test"})
+		caller := Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf('a')}}
+		if err := w.Approve(t.Context(), "a", caller); err != nil {
+			t.Fatal(err)
+		}
+		sleep(11 * time.Second) // the operator's word is over, the grant isn't
+		w.do("a", client.Disable{By: "a test"})
+		w.do("a", client.Enable{By: "a test"})
+		if _, err := w.Release("a", caller); err == nil {
+			t.Error("it was served")
+		}
+	}, approving("a"))
+}

@@ -43,7 +43,7 @@ import (
 const (
 	fileName = "clients.db"
 	// version is that of the format. A change that an older program would
-	// misread raises it, and gets a step in migrate.
+	// misread raises it, and has check bring an older file up to it.
 	version = 1
 	// pageSize is fixed, so that a file can move to a machine with other
 	// pages of memory.
@@ -79,6 +79,20 @@ var failpoint = func(name string) {}
 // Open opens the state file in the folder dir, or makes an empty one where
 // there is none. One process at a time can have it open.
 func Open(dir string) (*Store, error) { return open(dir, lockTimeout) }
+
+// Read returns what is in the state file of the folder dir, and changes
+// nothing there: the zero State if there is none.
+func Read(dir string) (registry.State, error) {
+	if _, err := os.Stat(filepath.Join(dir, fileName)); errors.Is(err, fs.ErrNotExist) {
+		return registry.State{}, nil
+	}
+	s, err := open(dir, 100*time.Millisecond) // who has it now may keep it
+	if err != nil {
+		return registry.State{}, err
+	}
+	defer s.Close()
+	return s.Load()
+}
 
 func open(dir string, timeout time.Duration) (*Store, error) {
 	s := &Store{path: filepath.Join(dir, fileName)}
