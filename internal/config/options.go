@@ -43,6 +43,7 @@ var Options = []Option{
 	{Long: "servicename", Key: "servicename", Arg: "NAME", Default: "Mandos", Help: "the name to announce by Zeroconf", set: setServiceName},
 	{Long: "configdir", Arg: "DIR", Default: "/etc/mandos", Help: "where mandos.conf and clients.conf are", set: folder(func(s *Server) *string { return &s.ConfigDir })},
 	{Long: "statedir", Key: "statedir", Arg: "DIR", Default: "/var/lib/mandos", Help: "where the clients' state is kept", set: folder(func(s *Server) *string { return &s.StateDir })},
+	{Long: "max-checkers", Key: "max_checkers", Arg: "NUMBER", Default: "64", Help: "how many checkers may run at once; the others wait their turn", set: setMaxCheckers},
 	{Long: "no-dbus", Key: "use_dbus", Default: "True", flag: "False", Help: "offer no D-Bus interface", set: boolean(func(s *Server) *bool { return &s.DBus })},
 	{Long: "no-ipv6", Key: "use_ipv6", Default: "True", flag: "False", Help: "use IPv4 instead of IPv6", set: boolean(func(s *Server) *bool { return &s.IPv6 })},
 	{Long: "no-restore", Key: "restore", Default: "True", flag: "False", Help: "start from clients.conf alone, without the saved state", set: boolean(func(s *Server) *bool { return &s.Restore })},
@@ -65,6 +66,7 @@ type Server struct {
 	ServiceName string // 1 to 63 bytes
 	ConfigDir   string
 	StateDir    string
+	MaxCheckers int // 1 to 1000
 
 	DBus       bool
 	IPv6       bool // else IPv4
@@ -190,6 +192,18 @@ func setPriority(s *Server, v string) error {
 		return fmt.Errorf("%q is no priority string: write it in one line", v)
 	}
 	s.Priority = v
+	return nil
+}
+
+// mostCheckers stays below what the checker helper answers at once.
+const mostCheckers = 1000
+
+func setMaxCheckers(s *Server, v string) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > mostCheckers {
+		return fmt.Errorf("%q is no number of checkers: write one from 1 to %d", v, mostCheckers)
+	}
+	s.MaxCheckers = n
 	return nil
 }
 

@@ -50,6 +50,7 @@ debug = YES
 debuglevel = warning,server=debug
 priority = SECURE128:%PROFILE_ULTRA
 servicename = Mandos of Test
+max_checkers = 7
 use_dbus = off
 use_ipv6 = %(use_dbus)s
 restore = 0
@@ -63,7 +64,7 @@ zeroconf = False
 		t.Fatalf("findings:\n%v", found)
 	}
 	if s.Interface != "eth0" || s.Address != netip.MustParseAddr("fe80::1") || s.Port != 5678 || s.Socket != 7 || !s.Debug || s.Priority != "SECURE128:%PROFILE_ULTRA" ||
-		s.ServiceName != "Mandos of Test" || s.StateDir != "/srv/state" || s.DBus || !s.IPv6 || s.Restore || !s.Foreground || s.Zeroconf || s.ConfigDir != dir {
+		s.ServiceName != "Mandos of Test" || s.StateDir != "/srv/state" || s.MaxCheckers != 7 || s.DBus || !s.IPv6 || s.Restore || !s.Foreground || s.Zeroconf || s.ConfigDir != dir {
 		t.Errorf("%+v", s)
 	}
 	for key, want := range map[string]string{"port": "mandos.conf.d/20-b.conf:2", "address": "mandos.conf:3", "use_ipv6": "mandos.conf.d/10-a.conf:3"} {
@@ -143,6 +144,9 @@ func TestUsageErrors(t *testing.T) {
 		{"--check-config=1", "takes no value"},
 		{"--servicename=", "needs a name"},
 		{"--servicename " + strings.Repeat("x", 64), "64 bytes"},
+		{"--max-checkers 0", "no number of checkers"},
+		{"--max-checkers 1001", "no number of checkers"},
+		{"--max-checkers many", "no number of checkers"},
 		{"--configdir=", "no folder"},
 		{"stray", `"stray"`},
 		{"--debug -- stray", `"stray"`},

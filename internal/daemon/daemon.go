@@ -124,6 +124,7 @@ func (d *daemon) newRegistry(ctx context.Context, state registry.Store) (err err
 		Checker:   checker.Checks{Runner: d.checkRunner()},
 		Log:       d.Options.Log.With(journal.Component("registry")),
 		Path:      func(name string) string { return string(d.paths.Path(name)) },
+		MaxChecks: d.Config.MaxCheckers,
 	}
 	d.registry, err = registry.New(ctx, o)
 	return err
@@ -250,7 +251,7 @@ func changed(a, b *config.Server) []string {
 	for key, same := range map[string]bool{
 		"interface": a.Interface == b.Interface, "address": a.Address == b.Address, "port": a.Port == b.Port,
 		"socket": a.Socket == b.Socket, "debug": a.Debug == b.Debug, "debuglevel": a.Levels.String() == b.Levels.String(),
-		"priority": a.Priority == b.Priority, "servicename": a.ServiceName == b.ServiceName, "statedir": a.StateDir == b.StateDir,
+		"priority": a.Priority == b.Priority, "servicename": a.ServiceName == b.ServiceName, "max_checkers": a.MaxCheckers == b.MaxCheckers, "statedir": a.StateDir == b.StateDir,
 		"use_dbus": a.DBus == b.DBus, "use_ipv6": a.IPv6 == b.IPv6, "restore": a.Restore == b.Restore, "zeroconf": a.Zeroconf == b.Zeroconf,
 	} {
 		if !same {
