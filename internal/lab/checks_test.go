@@ -51,18 +51,27 @@ func TestEndsAmidCheck(t *testing.T) {
 	eachSuite(t, func(t *testing.T, s lab.Suite) {
 		// Hangs once for each time that the file is removed.
 		server := checkedServer(t, lab.NewLink(t), s, section("one", "interval = PT2S", "timeout = PT5M",
-			by(`mkdir /run/lab/hangs 2>/dev/null || exit 0; trap "" TERM; setsid sleep 1000 & sleep 1000; sleep 1000`)))
-		for _, end := range []string{
+			by(`mkdir /run/lab/hangs 2>/dev/null || exit 0; trap "" TERM; setsid sleep 1000 & sleep 1000; sleep 1000`)),
+			section("two", "enabled = no", by("setsid sleep 1000 & sleep 1000")))
+		hangs := func() {
+			t.Helper()
+			server.AwaitUntil("it hangs", func() bool {
+				return server.Try("pgrep", "-u", "mandos-checker", "-c", "sleep").Stdout == "2\n"
+			})
+		}
+		for i, end := range []string{
 			"systemctl restart mandos.service",
 			"systemctl kill --signal=KILL mandos.service",
 			"systemctl restart mandos-checker.service",
 			"systemctl kill --signal=KILL mandos-checker.service",
 			"systemctl stop mandos-checker.service", // the socket starts it again
 		} {
+			if i > 0 {
+				server.Run("rmdir", "/run/lab/hangs")
+				server.Run("mandos-ctl", "--interval=PT2S", "one")
+			}
 			awaitFile(server, "/run/lab/hangs")
-			server.AwaitUntil("it hangs", func() bool {
-				return server.Try("pgrep", "-u", "mandos-checker", "-c", "sleep").Stdout == "2\n"
-			})
+			hangs()
 			server.Sh(end)
 			// From now on, checks succeed.
 			awaitCheck(t, server, "one")
@@ -71,9 +80,18 @@ func TestEndsAmidCheck(t *testing.T) {
 			if got := property(server, "one", "LastCheckerStatus"); got != 0.0 {
 				t.Errorf("after %s the last check's status is %v", end, got)
 			}
-			server.Run("rmdir", "/run/lab/hangs")
-			server.Run("mandos-ctl", "--interval=PT2S", "one")
 		}
+
+		// What a helper leaves when it is killed, the next one ends, though
+		// nobody asks for a check of that client again.
+		two := server.Start("mandos-checker", "test", "two")
+		hangs()
+		server.Run("systemctl", "kill", "--signal=KILL", "mandos-checker.service")
+		if r := two.Wait(); r.Status != 3 || !strings.Contains(r.Stderr, "it hung up") {
+			t.Errorf("the test of a checker whose helper was killed: %+v", r)
+		}
+		expectNothingLeft(server)
+
 		for _, e := range []journal.Event{journal.CheckFailed, journal.ClientExpiresSoon, journal.ClientDisabled} {
 			if got := server.Journal("_SYSTEMD_UNIT=mandos.service", event(e)); len(got) > 0 {
 				t.Errorf("the journal has %v", got)
