@@ -1,0 +1,228 @@
+package busapi
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/interop"
+	"mandos/internal/registry"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// TestFlood calls all methods and properties, with good and bad arguments,
+// as fast as the bus takes it, while clients get their secrets. It runs for
+// MANDOS_FLOOD (10s, say), and shortly without it.
+func TestFlood(t *testing.T) {
+	length := 300 * time.Millisecond
+	if s := os.Getenv("MANDOS_FLOOD"); s != "" {
+		var err error
+		if length, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serve(t, settings("a"), settings("b"))
+	big := strings.Repeat("x", 1<<16)
+	type flood struct {
+		path   dbus.ObjectPath
+		method string
+		args   []any
+	}
+	var floods []flood
+	for _, p := range clientProperties {
+		for _, v := range []any{int64(-1), uint64(1<<64 - 1), "", big, []byte{0}, true, 1.5, dbus.ObjectPath("/"), []string{"x"}, map[string]int32{"x": 1}, dbus.MakeVariant(int32(1))} {
+			if p.name == "Enabled" || p.name == "Timeout" {
+				v = struct{ A, B string }{"x", "y"} // a's secret is asked for meanwhile
+			}
+			floods = append(floods, flood{"/clients/b", propertiesName + ".Set", []any{clientName, p.name, dbus.MakeVariant(v)}})
+		}
+		floods = append(floods, flood{"/clients/a", propertiesName + ".Get", []any{clientName, p.name}})
+	}
+	for _, m := range clientMethods {
+		if m.name != "Disable" {
+			floods = append(floods, flood{"/clients/b", clientName + "." + m.name, nil}, flood{"/clients/b", clientName + "." + m.name, []any{big}}, flood{"/clients/b", clientName + "." + m.name, []any{true}})
+		}
+	}
+	for range 1000 { // most calls are small
+		floods = append(floods, flood{"/clients/a", propertiesName + ".Get", []any{clientName, "Expires"}}, flood{"/clients/b", propertiesName + ".Set", []any{clientName, "Timeout", dbus.MakeVariant("x")}})
+	}
+	floods = append(floods,
+		flood{"/", objectManager + ".GetManagedObjects", nil},
+		flood{"/", serverName + ".RemoveClient", []any{dbus.ObjectPath("/")}},
+		flood{"/", serverName + ".RemoveClient", []any{big}},
+		flood{"/nosuch", clientName + ".Enable", nil},
+		flood{"/clients/a", introspectable + ".Introspect", nil},
+	)
+
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	var calls, refused atomic.Int64
+	var flooding sync.WaitGroup
+	for range 4 {
+		conn, err := dbus.ConnectSystemBus()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		flooding.Go(func() {
+			waiting := make(chan *dbus.Call, 64)
+			free := make(chan struct{}, 64)
+			go func() {
+				for call := range waiting {
+					if call.Err != nil {
+						refused.Add(1)
+					}
+					calls.Add(1)
+					<-free
+				}
+			}()
+			for i := 0; ctx.Err() == nil; i++ {
+				f := floods[i%len(floods)]
+				free <- struct{}{}
+				conn.Object(serverName, f.path).Go(f.method, 0, waiting, f.args...)
+			}
+			for range cap(free) {
+				free <- struct{}{} // all are answered
+			}
+		})
+	}
+	handed := 0
+	for range time.Tick(time.Millisecond) {
+		if ctx.Err() != nil {
+			break
+		}
+		h, err := s.registry.Release("a", caller)
+		if err != nil {
+			t.Fatalf("a client was refused during the flood: %v", err)
+		}
+		h.Done(nil)
+		handed++
+	}
+	flooding.Wait()
+	if calls.Load() == 0 || refused.Load() == 0 || handed == 0 {
+		t.Errorf("calls: %d, refused: %d, secrets: %d", calls.Load(), refused.Load(), handed)
+	}
+	t.Logf("%d calls in %v, %d of them refused; %d secrets handed out; %d goroutines", calls.Load(), length, refused.Load(), handed, runtime.NumGoroutine())
+	if got := s.get(t, "/clients/a", clientName, "Enabled"); got != true {
+		t.Error("client a is disabled")
+	}
+}
+
+// TestBusRestart: the bus is killed and comes back at its address; the
+// clients are exported again, and handing out goes on meanwhile.
+func TestBusRestart(t *testing.T) {
+	dir := interop.Folder(t)
+	conf := filepath.Join(dir, "bus.conf")
+	if err := os.WriteFile(conf, []byte(`<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>system</type><listen>unix:path=`+dir+`/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy>
+</busconfig>`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+dir+"/bus")
+	startBus := func() (kill func()) {
+		cmd := exec.Command("dbus-daemon", "--config-file="+conf, "--nofork", "--nopidfile", "--print-address=1")
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		kill = sync.OnceFunc(func() { cmd.Process.Kill(); cmd.Wait() })
+		t.Cleanup(kill)
+		if _, err := stdout.Read(make([]byte, 1)); err != nil { // it is ready
+			t.Fatal(err)
+		}
+		return kill
+	}
+	if _, err := exec.LookPath("dbus-daemon"); err != nil {
+		interop.Missing(t, "dbus-daemon")
+	}
+
+	kill := startBus()
+	s := serveOn(t, settings("a"), settings("b"))
+	for range 2 {
+		kill()
+		<-s.bus.Context().Done()
+		h, err := s.registry.Release("a", caller)
+		if err != nil {
+			t.Fatalf("without a bus a client was refused: %v", err)
+		}
+		h.Done(nil)
+		os.Remove(filepath.Join(dir, "bus"))
+		kill = startBus()
+		s.bus = operatorConn(t)
+		var objects map[dbus.ObjectPath]map[string]map[string]dbus.Variant
+		if err := s.call("/", objectManager+".GetManagedObjects").Store(&objects); err != nil {
+			t.Fatal(err)
+		}
+		if len(objects) != 2 {
+			t.Errorf("%d clients came back", len(objects))
+		}
+		if err := s.set("/clients/b", "Enabled", false); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestNameTaken: another server has the name; ours waits for it, and serves
+// clients meanwhile.
+func TestNameTaken(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", interop.Bus(t))
+	other, err := dbus.ConnectSystemBus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.RequestName(serverName, dbus.NameFlagDoNotQueue); err != nil {
+		t.Fatal(err)
+	}
+	lost := make(chan struct{}, 10)
+	log := slog.New(told{slog.NewTextHandler(t.Output(), nil), lost})
+	r, err := registry.New(t.Context(), registry.Options{Settings: []client.Settings{settings("a")}, NoRestore: true, Checker: stubChecker{}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = r.Run(ctx) })
+	running.Go(func() { Serve(ctx, Options{Registry: r, Paths: &Paths{}, Log: log, Version: "test"}) })
+	defer func() { cancel(); running.Wait() }()
+	<-lost
+	h, err := r.Release("a", caller)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Done(nil)
+	other.Close()
+	operatorConn(t) // fails if the server doesn't come
+}
+
+// told tells a channel of warnings.
+type told struct {
+	slog.Handler
+	lost chan<- struct{}
+}
+
+func (h told) WithAttrs(a []slog.Attr) slog.Handler { return told{h.Handler.WithAttrs(a), h.lost} }
+func (h told) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		select {
+		case h.lost <- struct{}{}:
+		default:
+		}
+	}
+	return h.Handler.Handle(ctx, r)
+}
