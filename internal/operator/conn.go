@@ -111,7 +111,7 @@ func (c *Conn) call(ctx context.Context, path dbus.ObjectPath, iface, method str
 // Errors of the bus that a person can mend.
 var (
 	ErrNoServer = errors.New("no Mandos server is on the system bus (systemctl status mandos)")
-	ErrDenied   = errors.New("only root and the members of group mandos may speak with the server")
+	ErrDenied   = errors.New("only root may speak with the server")
 )
 
 func explain(doing string, err error) error {
