@@ -15,7 +15,7 @@ CHECK := deps lint race fuzz-short demo interop check-system
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help all build demo check check-system test race fuzz fuzz-short lint interop bench bogo deps clean install activate uninstall
+.PHONY: help all build demo check check-system test race fuzz fuzz-short lint interop bench bogo deps html clean install activate uninstall
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z -]+):.*## */\1\t/' | expand -t 16
@@ -44,10 +44,11 @@ fuzz: ## run every fuzz function for FUZZTIME (10s)
 fuzz-short:
 	@FUZZTIME=3000x tools/fuzz.sh
 
-lint: ## gofmt, go vet, staticcheck, shellcheck
+lint: ## gofmt, go vet, staticcheck, mandoc, shellcheck
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	@found=$$(for p in man/*.[1-8]; do mandoc -T lint -W warning $$p; done); test -z "$$found" || { echo "$$found"; exit 1; }
 	if command -v shellcheck >/dev/null; then shellcheck tools/*.sh .ci/run; fi
 
 interop: ## our programs against Debian's, in every pairing
@@ -65,6 +66,11 @@ bogo: ## BoringSSL's tests of TLS: BOGO_DIR is its ssl/test/runner, with the tes
 
 deps: ## install what the tests need (as root), or say what to install
 	@tools/deps.sh
+
+html: ## render the man pages into build/html
+	@mkdir -p build/html
+	cd man && for p in $(PAGES); do \
+	  mandoc -T html -O man='%N.%S.html;https://manpages.debian.org/%N.%S' $$p >../build/html/$$p.html || exit; done
 
 clean: ## remove what was built
 	rm -rf build
