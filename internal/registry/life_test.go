@@ -126,7 +126,7 @@ func TestReload(t *testing.T) {
 		w.start()
 		w.do("a", client.SetDuration{Property: client.PropTimeout, Value: time.Hour})
 		w.do("a", client.SetText{Property: client.PropHost, Value: "elsewhere"})
-		w.do("a", client.SetSecret{Value: secret.New([]byte("new"))})
+		w.do("a", client.SetSecret{Value: secret.New([]byte("secret of a, new"))})
 		w.restart()
 		want := func(when string, timeout time.Duration, host, secret string) {
 			t.Helper()
@@ -136,25 +136,25 @@ func TestReload(t *testing.T) {
 			}
 			w.wantFetch('a', secret)
 		}
-		want("after a restart", time.Hour, "elsewhere", "new")
+		want("after a restart", time.Hour, "elsewhere", "secret of a, new")
 		sum := w.reload(setting("a"))
 		if sum.Kept != 1 || len(sum.Changed) != 0 {
 			t.Errorf("an unchanged file: %+v", sum)
 		}
-		want("an unchanged file", time.Hour, "elsewhere", "new")
+		want("an unchanged file", time.Hour, "elsewhere", "secret of a, new")
 		a := setting("a")
 		a.Timeout = 2 * time.Hour
 		w.reload(a, setting("b"))
-		want("another timeout", 2*time.Hour, "elsewhere", "new")
-		a.Secret = secret.New([]byte("third"))
+		want("another timeout", 2*time.Hour, "elsewhere", "secret of a, new")
+		a.Secret = secret.New([]byte("secret of a, third"))
 		w.reload(a)
 		w.restart()
-		want("another secret", 2*time.Hour, "elsewhere", "third")
+		want("another secret", 2*time.Hour, "elsewhere", "secret of a, third")
 
 		if _, err := w.Reload([]client.Settings{a, withKey(setting("b"), 'a')}); err == nil || !strings.Contains(err.Error(), "same key_id") {
 			t.Errorf("two clients with one key: %v, want an error", err)
 		}
-		want("after a bad one", 2*time.Hour, "elsewhere", "third")
+		want("after a bad one", 2*time.Hour, "elsewhere", "secret of a, third")
 	}, setting("a"))
 }
 

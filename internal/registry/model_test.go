@@ -190,7 +190,10 @@ func (p *promise) down(before, after map[string]client.Settings, now, gone, stop
 // A modelWorld drives a registry by hand, without its loop, next to a
 // promise.
 type modelWorld struct {
-	t       *rapid.T
+	t interface {
+		Fatal(...any)
+		Fatalf(string, ...any)
+	}
 	clock   *manualClock
 	store   *MemoryStore
 	r       *Registry
@@ -201,6 +204,7 @@ type modelWorld struct {
 	exact   bool // nothing has happened that the promise knows only a bound of
 	served  int
 	steps   int
+	log     secretFinder
 }
 
 func (w *modelWorld) Validate(string) error { return nil }
@@ -228,7 +232,7 @@ func (w *modelWorld) settings() []client.Settings {
 
 func (w *modelWorld) start() {
 	r, err := New(context.Background(), Options{Settings: w.settings(), Store: w.store, Checker: w, Clock: w.clock,
-		Log: slog.New(slog.DiscardHandler), MaxChecks: 1})
+		Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), MaxChecks: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -288,11 +292,11 @@ func (w *modelWorld) advance(d time.Duration) {
 	w.flush()
 }
 
-func (w *modelWorld) pick(label string) (client.Settings, bool) {
+func (w *modelWorld) pick(t *rapid.T, label string) (client.Settings, bool) {
 	if len(w.conf) == 0 {
 		return client.Settings{}, false
 	}
-	name := rapid.SampledFrom(slices.Sorted(maps.Keys(w.conf))).Draw(w.t, label)
+	name := rapid.SampledFrom(slices.Sorted(maps.Keys(w.conf))).Draw(t, label)
 	return w.current[name], true
 }
 
@@ -423,13 +427,13 @@ func (w *modelWorld) restart(clean bool, pause, set time.Duration) {
 	w.settle()
 }
 
-func (w *modelWorld) step() {
+func (w *modelWorld) step(t *rapid.T) {
 	now := w.clock.now.Elapsed
-	set, any := w.pick("client")
+	set, any := w.pick(t, "client")
 	minutes := func(label string) time.Duration {
-		return time.Duration(rapid.SampledFrom([]int{1, 10, 50, 119, 121, 299, 301, 899, 901, 3600, 9000}).Draw(w.t, label)) * time.Second
+		return time.Duration(rapid.SampledFrom([]int{1, 10, 50, 119, 121, 299, 301, 899, 901, 3600, 9000}).Draw(t, label)) * time.Second
 	}
-	op := rapid.IntRange(0, 17).Draw(w.t, "op")
+	op := rapid.IntRange(0, 17).Draw(t, "op")
 	if !any && op < 12 {
 		op = 15
 	}
@@ -437,11 +441,11 @@ func (w *modelWorld) step() {
 	case 0, 1, 2, 3:
 		w.fetch(set, -1)
 	case 4:
-		w.fetch(set, rapid.IntRange(0, 4).Draw(w.t, "meanwhile"))
+		w.fetch(set, rapid.IntRange(0, 4).Draw(t, "meanwhile"))
 	case 5:
 		w.up[set.Name] = !w.up[set.Name]
 	case 6:
-		w.disrupt(set, rapid.IntRange(0, 4).Draw(w.t, "what"))
+		w.disrupt(set, rapid.IntRange(0, 4).Draw(t, "what"))
 	case 7, 8:
 		w.do(set.Name, client.Enable{By: "the model"})
 		w.p.enable(&set, now, w.exact)
@@ -456,12 +460,12 @@ func (w *modelWorld) step() {
 	case 12, 13:
 		w.advance(minutes("time"))
 	case 14:
-		w.restart(rapid.Bool().Draw(w.t, "clean"), minutes("pause"), rapid.SampledFrom([]time.Duration{0, 0, 0, -time.Hour, time.Hour}).Draw(w.t, "set"))
+		w.restart(rapid.Bool().Draw(t, "clean"), minutes("pause"), rapid.SampledFrom([]time.Duration{0, 0, 0, -time.Hour, time.Hour}).Draw(t, "set"))
 	case 15: // a section that was, or is, or has another's key
-		name := string(rapid.SampledFrom([]byte("abc")).Draw(w.t, "name"))
+		name := string(rapid.SampledFrom([]byte("abc")).Draw(t, "name"))
 		set := modelSettings(name)
-		set.KeyID = keyOf(rapid.SampledFrom([]byte("abcd")).Draw(w.t, "key"))
-		set.Enabled = rapid.IntRange(0, 9).Draw(w.t, "enabled") > 0
+		set.KeyID = keyOf(rapid.SampledFrom([]byte("abcd")).Draw(t, "key"))
+		set.Enabled = rapid.IntRange(0, 9).Draw(t, "enabled") > 0
 		for other, o := range w.conf {
 			if other != name && o.KeyID == set.KeyID {
 				return
@@ -470,7 +474,7 @@ func (w *modelWorld) step() {
 		w.conf[name] = set
 		w.reload()
 	case 16:
-		w.clock.now.Wall = w.clock.now.Wall.Add(rapid.SampledFrom([]time.Duration{-24 * time.Hour, 24 * time.Hour}).Draw(w.t, "set"))
+		w.clock.now.Wall = w.clock.now.Wall.Add(rapid.SampledFrom([]time.Duration{-24 * time.Hour, 24 * time.Hour}).Draw(t, "set"))
 		w.settle()
 		w.flush()
 	case 17: // suspend: time passes, and no timer comes
@@ -478,7 +482,7 @@ func (w *modelWorld) step() {
 		w.clock.now.Elapsed += d
 		w.clock.now.Wall = w.clock.now.Wall.Add(d)
 		w.p.pass(w.clock.now.Elapsed)
-		if set, ok := w.pick("first"); ok {
+		if set, ok := w.pick(t, "first"); ok {
 			w.fetch(set, -1)
 		}
 		w.settle()
@@ -499,16 +503,20 @@ func modelSettings(name string) client.Settings {
 	return set
 }
 
-func newModelWorld(t *rapid.T) *modelWorld {
-	w := &modelWorld{t: t, clock: &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}},
+func newModelWorld() *modelWorld {
+	w := &modelWorld{clock: &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}},
 		store: &MemoryStore{}, up: map[string]bool{"a": true, "b": true, "c": true},
 		conf: map[string]client.Settings{}, p: newPromise(), exact: true}
-	for _, name := range []string{"a", "b", "c"} {
+	return w
+}
+
+// begin starts the server with the clients called names.
+func (w *modelWorld) begin(names ...string) {
+	for _, name := range names {
 		w.conf[name] = modelSettings(name)
 	}
 	w.current = maps.Clone(w.conf)
 	w.start()
-	return w
 }
 
 // TestPromise runs random sequences of events against the naive statement.
@@ -525,9 +533,14 @@ func TestPromise(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fixed := rapid.Float64Range(0, 0.999).Draw(t, "spread")
 		spread = func() float64 { return fixed }
-		w := newModelWorld(t)
+		w := newModelWorld()
+		w.t = t
+		w.begin("a", "b", "c")
 		for range stepsPerRun {
-			w.step()
+			w.step(t)
+		}
+		if w.log.found != "" {
+			t.Fatalf("the log holds a secret: %s", w.log.found)
 		}
 		steps, served = steps+w.steps, served+w.served
 	})

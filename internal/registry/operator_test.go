@@ -68,7 +68,9 @@ func TestOnlyAnOperatorEnables(t *testing.T) {
 		"a longer timeout": {f: func(w *world) {
 			w.do("a", client.SetDuration{By: "a test", Property: client.PropTimeout, Value: 100 * time.Hour})
 		}},
-		"another secret":           {f: func(w *world) { w.do("a", client.SetSecret{By: "a test", Value: secret.New([]byte("other"))}) }},
+		"another secret": {f: func(w *world) {
+			w.do("a", client.SetSecret{By: "a test", Value: secret.New([]byte("secret of a, other"))})
+		}},
 		"a restart":                {f: func(w *world) { w.restart() }},
 		"removed and re-added":     {f: func(w *world) { w.reload(b); w.reload(a, b) }},
 		"removed for a day":        {f: func(w *world) { w.reload(b); sleep(24 * time.Hour); w.reload(a, b) }},
@@ -139,7 +141,7 @@ func TestOnlyAnOperatorEnables(t *testing.T) {
 					w.do(name, client.Enable{By: "a test"})
 					want := "secret of " + name
 					if strings.HasPrefix(t.Name(), "TestOnlyAnOperatorEnables/another_secret") {
-						want = "other"
+						want = "secret of a, other"
 					}
 					w.wantFetch(key, want)
 					w.restart()
@@ -343,7 +345,7 @@ func TestApproval(t *testing.T) {
 		"denied beforehand":     {set: byDefault, before: client.Deny{}, want: "Denied"},
 		"disabled meanwhile":    {set: byDefault, at: 20 * time.Second, during: client.Disable{}, want: "Disabled", wantAt: 20 * time.Second},
 		"no delay, denied":      {set: setting("a"), before: client.Deny{}, want: "secret of a"},
-		"secret as it is then":  {set: byDefault, at: 20 * time.Second, during: client.SetSecret{Value: secret.New([]byte("new"))}, want: "new", wantAt: time.Minute},
+		"secret as it is then":  {set: byDefault, at: 20 * time.Second, during: client.SetSecret{Value: secret.New([]byte("secret of a, new"))}, want: "secret of a, new", wantAt: time.Minute},
 		"default as it is then": {set: byDefault, at: 20 * time.Second, during: client.SetApprovedByDefault{}, want: "Approval timed out", wantAt: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,86 @@
+package registry
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"mandos/internal/client"
+)
+
+// TestGraceIsOnDisk: the one extended timeout is saved before anybody gains
+// by it, so that a crash doesn't give a second one.
+func TestGraceIsOnDisk(t *testing.T) {
+	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+	w := newWorld(t, setting("a"))
+	start := func() {
+		r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: brokenChecker{w.checker}, Clock: clock, Log: discard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Registry = r
+	}
+	pass := func(d time.Duration) {
+		clock.now.Elapsed += d
+		clock.now.Wall = clock.now.Wall.Add(d)
+	}
+	start()
+	w.turn(func(t *turn) {
+		w.byName["a"].c.Status.Check = client.Running
+		w.step(t, w.byName["a"], client.CheckerDone{})
+	})
+	if err := w.flush(true); err != nil {
+		t.Fatal(err)
+	}
+	pass(time.Hour)
+	start() // and crash at once
+	if v, _ := w.Get("a"); !v.Enabled || !v.Grace {
+		t.Fatalf("it got no time to boot: %+v", v)
+	}
+	pass(time.Hour)
+	start()
+	w.wantFetch('a', "Disabled")
+}
+
+// TestFailedFlushIsTriedAgain: what could not be saved is saved later, though
+// nothing else happens.
+func TestFailedFlushIsTriedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		store := w.store.(*MemoryStore)
+		w.start()
+		w.checker.setDown(true, "a")
+		sleep(59 * time.Second)
+		store.Fail(errors.New("the disk is away"))
+		sleep(2 * time.Second) // its first check
+		w.wantLogged("the disk is away")
+		store.Fail(nil)
+		sleep(20 * time.Second)
+		if v, _ := w.Get("a"); v.LastCheckerStatus != 1 || w.checker.runs["a"] != 1 {
+			t.Fatalf("%d checks, the last with %d; this tests nothing", w.checker.runs["a"], v.LastCheckerStatus)
+		}
+		state, err := store.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := state.Records[0].Saved.LastCheckerStatus; got != 1 {
+			t.Errorf("on disk the last check ended with %d, want 1", got)
+		}
+	}, setting("a"))
+}
+
+// TestClockSetBackBeforeACrash: what is on disk follows the clock, so that the
+// time for which the server is down counts as a whole.
+func TestClockSetBackBeforeACrash(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		sleep(90 * time.Second)
+		w.checker.setDown(true, "a")
+		sleep(100 * time.Second) // it is checked a minute and three after the start
+		w.clock.set(-time.Hour)
+		sleep(maxSleep + saveLag)
+		w.stop()
+		sleep(61 * time.Minute)
+		w.start()
+		w.wantFetch('a', "Disabled")
+	}, setting("a"))
+}
