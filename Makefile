@@ -83,26 +83,31 @@ UNITDIR     ?= $(call sddir,systemd_system_unit_dir,/usr/lib/systemd/system)
 SYSUSERSDIR ?= $(call sddir,sysusers_dir,/usr/lib/sysusers.d)
 TMPFILESDIR ?= $(call sddir,tmpfiles_dir,/usr/lib/tmpfiles.d)
 CATALOGDIR  ?= $(call sddir,systemd_util_dir,/usr/lib/systemd)/catalog
+GENDIR      ?= $(call sddir,systemd_system_generator_dir,/usr/lib/systemd/system-generators)
 DBUSDIR     ?= /usr/share/dbus-1/system.d
 else
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 CATALOGDIR  ?= $(PREFIX)/lib/systemd/catalog
+GENDIR      ?= $(PREFIX)/lib/systemd/system-generators
 DBUSDIR     ?= /etc/dbus-1/system.d
 endif
 SBINDIR     ?= $(PREFIX)/sbin
 MANDIR      ?= $(PREFIX)/share/man
 DOCDIR      ?= $(PREFIX)/share/doc/mandos
 
+GEN   = mandos-socket-generator
+SBIN  = $(filter-out $(GEN),$(COMMANDS))
 UNITS = $(notdir $(wildcard systemd/*.socket systemd/*.service systemd/*.slice))
 PAGES = $(notdir $(wildcard man/*.[1-8]))
 
 # Builds nothing, so that it can be run as root, and where there is no Go.
 install: ## after `make`: install into PREFIX (/usr/local), below DESTDIR
 	@for c in $(COMMANDS); do test -x build/$$c || { echo "build/$$c is missing: run make first"; exit 1; }; done
-	install -d $(addprefix $(DESTDIR),$(SBINDIR) $(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR) $(CATALOGDIR) $(DBUSDIR) $(DOCDIR))
-	install -m 755 $(COMMANDS:%=build/%) $(DESTDIR)$(SBINDIR)
+	install -d $(addprefix $(DESTDIR),$(SBINDIR) $(UNITDIR) $(GENDIR) $(SYSUSERSDIR) $(TMPFILESDIR) $(CATALOGDIR) $(DBUSDIR) $(DOCDIR))
+	install -m 755 $(SBIN:%=build/%) $(DESTDIR)$(SBINDIR)
+	install -m 755 build/$(GEN) $(DESTDIR)$(GENDIR)
 	for u in $(UNITS); do \
 	  sed -e 's,/usr/sbin/mandos,$(SBINDIR)/mandos,' systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u && \
 	  chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit; done
@@ -123,7 +128,7 @@ activate:
 
 uninstall: ## remove what install put there; keeps /etc/mandos and the state
 	@$(if $(DESTDIR),,if test -d /run/systemd/system; then systemctl disable --now $(filter-out %.slice,$(UNITS)); fi)
-	rm -f $(COMMANDS:%=$(DESTDIR)$(SBINDIR)/%)
+	rm -f $(SBIN:%=$(DESTDIR)$(SBINDIR)/%) $(DESTDIR)$(GENDIR)/$(GEN)
 	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 	rm -f $(addprefix $(DESTDIR),$(SYSUSERSDIR)/mandos.conf $(TMPFILESDIR)/mandos.conf $(CATALOGDIR)/mandos.catalog $(DBUSDIR)/mandos.conf)
 	for p in $(PAGES); do rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p; done

@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"internal/avahi", "internal/busapi", "internal/checker", "internal/oldstate", "internal/operator", "internal/server", "internal/store"},
 	{"internal/config"},
 	{"internal/checker/helper", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen", "internal/monitor"},
-	{"cmd/mandos", "cmd/mandos-checker", "cmd/mandos-client", "cmd/mandos-ctl", "cmd/mandos-keygen", "cmd/mandos-monitor"},
+	{"cmd/mandos", "cmd/mandos-checker", "cmd/mandos-client", "cmd/mandos-ctl", "cmd/mandos-keygen", "cmd/mandos-monitor", "cmd/mandos-socket-generator"},
 	{"internal/interop", "internal/lab"}, // imported by tests only
 }
 

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// run runs the generator on a mandos.conf, and returns the lines that it
+// wrote below [Socket].
+func run(t *testing.T, conf string) (lines []string, written string, err error) {
+	t.Helper()
+	etc, out := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(etc, "mandos.conf"), []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err = generate(etc, out)
+	found, globErr := filepath.Glob(filepath.Join(out, "*"))
+	if globErr != nil {
+		t.Fatal(globErr)
+	}
+	if len(found) == 0 {
+		return nil, "", err
+	}
+	text, readErr := os.ReadFile(filepath.Join(out, "mandos.socket.d", "50-mandos.conf"))
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	_, body, ok := strings.Cut(string(text), "[Socket]\n")
+	if !ok {
+		t.Fatalf("no [Socket] in %q", text)
+	}
+	for line := range strings.Lines(body) {
+		if line = strings.TrimSuffix(line, "\n"); !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return lines, string(text), err
+}
+
+func TestGenerate(t *testing.T) {
+	tests := []struct{ conf, want string }{
+		{"", ""},
+		{"[DEFAULT]\n", ""},
+		{"[DEFAULT]\nservicename = x\nuse_dbus = no\n", ""},
+		{"[DEFAULT]\nport =\naddress =\ninterface =\nuse_ipv6 = True\n", ""},
+		{"[DEFAULT]\nport = 0\n", ""}, // any: that of mandos.socket is one
+		{"[other]\nport = 1234\n", ""},
+		{"[DEFAULT]\nport = 1234\n", "ListenStream= ListenStream=1234"},
+		{"[DEFAULT]\nport = 1234\ninterface = host0\n", "ListenStream= ListenStream=1234 BindToDevice=host0"},
+		{"[DEFAULT]\ninterface = host0\n", "BindToDevice=host0"},
+		{"[DEFAULT]\nuse_ipv6 = False\n", "ListenStream= ListenStream=0.0.0.0:6637"},
+		{"[DEFAULT]\nuse_ipv6 = off\naddress = 192.0.2.1\nport = 99\n", "ListenStream= ListenStream=192.0.2.1:99 FreeBind=yes"},
+		{"[DEFAULT]\naddress = 2001:db8::1\n", "ListenStream= ListenStream=[2001:db8::1]:6637 FreeBind=yes"},
+		{"[DEFAULT]\naddress = ::ffff:192.0.2.1\n", "ListenStream= ListenStream=[::ffff:192.0.2.1]:6637 FreeBind=yes"},
+		{"[DEFAULT]\naddress = fe80::1\ninterface = eth0\n", "ListenStream= ListenStream=[fe80::1]:6637 FreeBind=yes BindToDevice=eth0"},
+		{"[DEFAULT]\naddress = fe80::1%eth0\n", "ListenStream= ListenStream=[fe80::1]:6637 FreeBind=yes BindToDevice=eth0"},
+	}
+	for _, test := range tests {
+		got, _, err := run(t, test.conf)
+		if err != nil {
+			t.Errorf("%q: %v", test.conf, err)
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("%q: got %q, want %q", test.conf, got, test.want)
+		}
+	}
+}
+
+// TestErrors: of a file with errors nothing is taken.
+func TestErrors(t *testing.T) {
+	for _, conf := range []string{"port = 1\n", "[DEFAULT]\nport = x\n", "[DEFAULT]\nport = 1\naddress = nowhere\n", "[DEFAULT]\ninterface = a b\n", "[DEFAULT]\ninterface = a\n b\n"} {
+		got, _, err := run(t, conf)
+		if err == nil || got != nil {
+			t.Errorf("%q: %q, %v", conf, got, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "mandos.conf:") {
+			t.Errorf("%q: the error names no line: %v", conf, err)
+		}
+	}
+}
+
+func TestNoFile(t *testing.T) {
+	out := t.TempDir()
+	if err := generate(t.TempDir(), out); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(out, "mandos.socket.d")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("something was written")
+	}
+}
+
+// TestVerify has systemd read what was written.
+func TestVerify(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("install systemd: ", err)
+	}
+	for _, conf := range []string{"[DEFAULT]\naddress = fe80::1\ninterface = eth0\nport = 7\n", "[DEFAULT]\nuse_ipv6 = no\n"} {
+		_, text, err := run(t, conf)
+		if err != nil || text == "" {
+			t.Fatalf("%q: %q, %v", conf, text, err)
+		}
+		dir := t.TempDir()
+		// Verified with a unit of its own: mandos.service needs more.
+		unit := "[Unit]\nDescription=Test\n" + text
+		if err := os.WriteFile(filepath.Join(dir, "generated.socket"), []byte(unit), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "generated.service"), []byte("[Service]\nExecStart=/bin/true\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "generated.socket")).CombinedOutput()
+		if err != nil || strings.Contains(string(out), "generated.socket:") {
+			t.Errorf("%v\n%s\nof\n%s", err, out, unit)
+		}
+	}
+}
