@@ -49,7 +49,7 @@ type Facts struct {
 	LastCheckedOK       time.Time // a successful check, a hand-out, or an operator's word for one
 	LastApprovalRequest time.Time
 	LastCheckerStatus   int // exit status 0 to 255, CheckerCrashed or NeverChecked
-	LastCheckerSignal   int // for CheckerCrashed: which signal
+	LastCheckerSignal   int // for CheckerCrashed: which signal; 0: killed, because it took too long
 
 	// Grace is set while the client lives on the time that it got because
 	// it expired while the server was down. It gets that only once: only a

@@ -148,6 +148,9 @@ func (ev CheckerDone) apply(s *step) {
 		s.changed(PropLastCheckerStatus)
 	}
 	st.LastCheckerStatus, st.LastCheckerSignal = status, ev.Result.Signal
+	if ev.Result.TimedOut {
+		st.LastCheckerSignal = 0 // ours, not one that it died of by itself
+	}
 
 	if ev.Result.OK() {
 		st.Grace = false

@@ -400,3 +400,26 @@ func BenchmarkThousandClients(b *testing.B) {
 		m.view()
 	}
 }
+
+// TestLeft: the part of its time that a client has left, also when the
+// server's clock is a little ahead and when it got time to boot.
+func TestLeft(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		left time.Duration
+		want float64
+	}{
+		{5 * time.Minute, 1},
+		{5*time.Minute + 10*time.Millisecond, 1},
+		{150 * time.Second, 0.5},
+		{0, 0},
+		{-time.Second, 0},
+		{15 * time.Minute, 1},
+		{450 * time.Second, 0.5},
+	} {
+		r := row{timeout: 5 * time.Minute, extended: 15 * time.Minute, expires: now.Add(tt.left)}
+		if _, part := r.left(now); part != tt.want {
+			t.Errorf("%v left: part %v, want %v", tt.left, part, tt.want)
+		}
+	}
+}

@@ -76,13 +76,13 @@ func (r *row) decision() time.Time { return r.asked.Add(r.delay) }
 func (r *row) left(now time.Time) (d time.Duration, part float64) {
 	d = max(r.expires.Sub(now), 0)
 	whole := r.timeout
-	if d > whole {
+	if d > whole+time.Second { // this clock and the server's needn't agree to the second
 		whole = max(d, r.extended) // it got its secret, and has longer to boot
 	}
 	if whole <= 0 {
 		return d, 0
 	}
-	return d, float64(d) / float64(whole)
+	return d, min(float64(d)/float64(whole), 1)
 }
 
 // An order is how the list is sorted. Clients that wait for approval come
