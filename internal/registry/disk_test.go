@@ -9,7 +9,7 @@ import (
 )
 
 // TestGraceIsOnDisk: the one extended timeout is saved before anybody gains
-// by it, so that a crash doesn't give a second one.
+// by it, so that a crash neither gives a second one nor takes it away.
 func TestGraceIsOnDisk(t *testing.T) {
 	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
 	w := newWorld(t, setting("a"))
@@ -36,6 +36,11 @@ func TestGraceIsOnDisk(t *testing.T) {
 	start() // and crash at once
 	if v, _ := w.Get("a"); !v.Enabled || !v.Grace {
 		t.Fatalf("it got no time to boot: %+v", v)
+	}
+	pass(5 * time.Minute)
+	start()
+	if v, _ := w.Get("a"); !v.Enabled || !v.Grace || v.Expires.Sub(clock.now.Wall) != 10*time.Minute {
+		t.Errorf("after a crash it hasn't got the rest of its time: %+v", v)
 	}
 	pass(time.Hour)
 	start()

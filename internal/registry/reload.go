@@ -25,7 +25,7 @@ type grave struct {
 
 // identities returns what a client of set is known by.
 func identities(set *client.Settings) []Identity {
-	ids := []Identity{{ByName, set.Name}}
+	ids := append(make([]Identity, 0, 3), Identity{ByName, set.Name})
 	if !set.KeyID.IsZero() {
 		ids = append(ids, Identity{ByKeyID, set.KeyID.String()})
 	}
@@ -107,7 +107,7 @@ func (e *entry) record(c *client.Client, now client.Instant) Record {
 
 // validate says what is wrong with a configuration as a whole.
 func validate(settings []client.Settings) error {
-	holder := map[Identity]string{}
+	holder := make(map[Identity]string, 2*len(settings))
 	var errs []error
 	for i := range settings {
 		ids := identities(&settings[i])
@@ -195,16 +195,16 @@ func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 	if err := validate(settings); err != nil {
 		return nil, err
 	}
-	p := &plan{buried: map[Identity]grave{}}
-	holder := map[Identity]*entry{}
+	p := &plan{buried: map[Identity]grave{}, clients: make([]planned, 0, len(settings))}
+	holder := make(map[Identity]*entry, 2*len(r.byName))
 	for _, e := range r.byName {
 		for _, id := range identities(&e.c.Settings) {
 			holder[id] = e
 		}
 	}
-	claimed := map[Identity]bool{}
-	named := map[string]bool{}
-	stays := map[*entry]bool{}
+	claimed := make(map[Identity]bool, 2*len(settings))
+	named := make(map[string]bool, len(settings))
+	stays := make(map[*entry]bool, len(settings))
 	for _, set := range settings {
 		named[set.Name] = true
 		if r.graves[Identity{ByName, set.Name}].removed {
@@ -480,7 +480,7 @@ func (r *Registry) restore(t *turn, settings []client.Settings, state State) map
 	for i := range settings {
 		byName[settings[i].Name] = &settings[i]
 	}
-	effects := make(map[*entry][]client.Effect)
+	effects := make(map[*entry][]client.Effect, len(state.Records))
 	for _, rec := range state.Records {
 		e := &entry{configured: rec.Configured, ownSecret: rec.OwnSecret, pos: -1}
 		set := byName[rec.Name]

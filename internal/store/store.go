@@ -360,6 +360,8 @@ func (s *Store) Load() (state registry.State, err error) {
 				return s.damaged("its summary: " + err.Error())
 			}
 			state.Seen = sum.Seen
+			// The file can't hold more than that, whatever its summary says.
+			state.Records = make([]registry.Record, 0, min(sum.Items, uint64(tx.Size()/(itemHeader+1))))
 			clients, graves := tx.Bucket(clientsBucket), tx.Bucket(gravesBucket)
 			err := clients.ForEach(func(k, v []byte) error {
 				if !bytes.Equal(clients.Get(k), v) {

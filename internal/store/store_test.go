@@ -296,6 +296,30 @@ func TestMetaPages(t *testing.T) {
 	}
 }
 
+func TestPageWithTwoUses(t *testing.T) {
+	dir := t.TempDir()
+	path, _ := filled(t, dir, 20)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := checkMetas(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The root is also free, as the list of free pages has it: the next
+	// commit would overwrite it.
+	list := file[native.Uint64(meta[32:])*pageSize:]
+	n := native.Uint16(list[10:])
+	native.PutUint16(list[10:], n+1)
+	copy(list[pageHeader+int(n)*8:], meta[16:24])
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = read(dir)
+	wantDamaged(t, "a page that is in use and free", err)
+}
+
 func TestCutShort(t *testing.T) {
 	path, want := filled(t, t.TempDir(), 12)
 	good, err := os.ReadFile(path)

@@ -65,8 +65,12 @@ func verify(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	file, err := io.ReadAll(f)
+	info, err := f.Stat()
 	if err != nil {
+		return err
+	}
+	file := make([]byte, info.Size())
+	if _, err := f.ReadAt(file, 0); err != nil {
 		return err
 	}
 	pages := native.Uint64(meta[40:])
