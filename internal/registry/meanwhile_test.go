@@ -39,9 +39,14 @@ func TestLate(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer func() { r.stop(); r.checks.Wait() }()
-				clock.now.Elapsed += 2 * time.Minute
+				pass := func(d time.Duration) {
+					r.mu.Lock() // under which everybody asks the clock
+					defer r.mu.Unlock()
+					clock.now.Elapsed += d
+				}
+				pass(2 * time.Minute)
 				r.tick() // starts the checker
-				clock.now.Elapsed += 10 * time.Minute
+				pass(10 * time.Minute)
 				if err := first(r); err != nil {
 					t.Fatal(err)
 				}

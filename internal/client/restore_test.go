@@ -1,0 +1,48 @@
+package client
+
+import (
+	"testing"
+	"time"
+)
+
+// TestRestoreTime: the time that is left is what was left when the client was
+// saved, less what has passed; a clock that is behind anything seen counts as
+// if all had passed.
+func TestRestoreTime(t *testing.T) {
+	saved := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		seen, now time.Duration // after it was saved
+		want      time.Duration // left; 0: disabled
+	}{
+		"at once":                    {0, 0, 5 * time.Minute},
+		"a minute later":             {0, time.Minute, 4 * time.Minute},
+		"as late as can be":          {0, 5*time.Minute - 1, 1},
+		"too late":                   {0, 5 * time.Minute, 0},
+		"before it was saved":        {0, -1, 0},
+		"between saved and seen":     {20 * time.Second, 10 * time.Second, 0},
+		"just when it was seen":      {20 * time.Second, 20 * time.Second, 280 * time.Second},
+		"long before it was saved":   {0, -24 * time.Hour, 0},
+		"expired when it was seen":   {6 * time.Minute, 7 * time.Minute, 0},
+		"a clock set back that far ": {6 * time.Minute, time.Minute, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := Settings{Name: "a", Enabled: true, Timeout: 5 * time.Minute, Interval: 2 * time.Minute}
+			s := Saved{
+				Facts:   Facts{Enabled: true, Created: saved, LastCheckerStatus: NeverChecked},
+				At:      saved,
+				Expires: saved.Add(5 * time.Minute),
+			}
+			now := Instant{Wall: saved.Add(tt.now), Elapsed: time.Hour}
+			c, _ := Restore(set, s, saved.Add(tt.seen), now, 0)
+			if tt.want == 0 {
+				if refusal := c.Eligible(now, true); refusal == nil || refusal.Reason != Disabled {
+					t.Errorf("is eligible: %v", refusal)
+				}
+				return
+			}
+			if got := c.Status.Deadline - now.Elapsed; !c.Status.Enabled || got != tt.want {
+				t.Errorf("enabled %v, with %v left, want %v", c.Status.Enabled, got, tt.want)
+			}
+		})
+	}
+}
