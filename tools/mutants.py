@@ -55,7 +55,7 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "reload.go", "} else if g, ok := r.graves[id]; ok {", "} else if g, ok := r.graves[id]; ok && false {"),
     (R + "reload.go", "case claimed[id]:\n\t\t\tp.unbury = append(p.unbury, id)", "case claimed[id]:"),
     (R + "reload.go", "if r.graves[Identity{ByName, set.Name}].removed {", "if false {"),
-    (R + "reload.go", "p.bury(t, id, grave{status: next.Status.Buried(t.now), removed: id.Kind == ByName})", ""),
+    (R + "reload.go", "p.bury(t, id, grave{status: next.Status.Buried(t.now), removed: id.Kind == ByName})", "_ = id"),
     (R + "reload.go", "g.removed = false // clients.conf has let go of it", ""),
     (S + "store.go", "if found.Items != sum.Items || found.Sum != sum.Sum {", "if false {"),
     (S + "store.go", "if sum != checksum(bucket, key, item[0], item[itemHeader:]) {", "if false {"),

@@ -46,3 +46,35 @@ func TestRestoreTime(t *testing.T) {
 		})
 	}
 }
+
+// TestGraceIsForDowntime: time to boot is for who expired while the server
+// was down, after a check that went well; and only once.
+func TestGraceIsForDowntime(t *testing.T) {
+	saved := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	good := Facts{Enabled: true, Created: saved, LastCheckedOK: saved}
+	for name, tt := range map[string]struct {
+		change func(*Facts)
+		seen   time.Duration // after it was saved; it expired five minutes after
+		want   bool
+	}{
+		"down when it expired":         {func(*Facts) {}, time.Minute, true},
+		"up when it expired":           {func(*Facts) {}, 6 * time.Minute, false},
+		"up at the instant":            {func(*Facts) {}, 5 * time.Minute, false},
+		"last check failed":            {func(f *Facts) { f.LastCheckerStatus = 1 }, time.Minute, false},
+		"no check has ended":           {func(f *Facts) { f.LastCheckerStatus = NeverChecked }, time.Minute, false},
+		"never seen well":              {func(f *Facts) { f.LastCheckedOK = time.Time{} }, time.Minute, false},
+		"had it before":                {func(f *Facts) { f.Grace = true }, time.Minute, false},
+		"disabled before it was saved": {func(f *Facts) { f.Enabled = false }, time.Minute, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := Settings{Name: "a", Enabled: true, Timeout: 5 * time.Minute, ExtendedTimeout: 15 * time.Minute, Interval: 2 * time.Minute}
+			facts := good
+			tt.change(&facts)
+			now := Instant{Wall: saved.Add(time.Hour), Elapsed: time.Hour}
+			c, _ := Restore(set, Saved{Facts: facts, At: saved, Expires: saved.Add(5 * time.Minute)}, saved.Add(tt.seen), now, 0)
+			if c.Status.Enabled != tt.want || c.Status.Enabled && c.Status.Deadline != now.Elapsed+15*time.Minute {
+				t.Errorf("enabled %v until %v", c.Status.Enabled, c.Status.Deadline)
+			}
+		})
+	}
+}
