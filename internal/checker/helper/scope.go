@@ -106,12 +106,13 @@ func (s *Scopes) Run(ctx context.Context, r checker.Request) (Outcome, error) {
 	defer cancel()
 	stop := context.AfterFunc(limited, kill)
 	defer stop()
-	if err := child.release(); err != nil {
-		return Outcome{}, err
+	var state *os.ProcessState
+	var output []byte
+	if err = child.release(); err == nil {
+		state, output, err = child.wait()
 	}
-	state, output, err := child.wait()
 	kill()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // however far it had come
 		return Outcome{}, context.Cause(ctx)
 	}
 	if err != nil {
