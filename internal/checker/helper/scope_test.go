@@ -199,7 +199,7 @@ func TestScopeKilled(t *testing.T) {
 			defer cancel(nil)
 			reason := errors.New("the client was disabled")
 			m := &fakeManager{}
-			r := checker.Request{Client: "a", Command: "trap '' TERM; sleep 1000 & wait; sleep 1000", Limit: 300 * time.Millisecond}
+			r := checker.Request{Client: "a", Command: "trap '' TERM; sleep 1000 & wait; sleep 1000", Limit: 2 * time.Second}
 			if giveUp {
 				r.Limit = time.Hour
 				m.onStart = func(int) { time.AfterFunc(100*time.Millisecond, func() { cancel(reason) }) }
