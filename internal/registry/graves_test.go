@@ -43,7 +43,9 @@ func TestGraveRunsOutWhileDown(t *testing.T) {
 		w.clock.set(-9 * time.Minute)
 		w.do("b", client.Enable{By: "a test"}) // the new time is on disk as seen
 		m := w.store.(*MemoryStore)
+		m.mu.Lock() // the flush of liveness may be under way
 		crashed := &MemoryStore{seen: m.seen, records: maps.Clone(m.records), graves: maps.Clone(m.graves)}
+		m.mu.Unlock()
 		w.stop()
 		w.store = crashed
 		w.settings = []client.Settings{a, b}
