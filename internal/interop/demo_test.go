@@ -32,8 +32,11 @@ func TestDemo(t *testing.T) {
 		cmd := exec.Command("sh", demo, bin)
 		cmd.Dir = "/"
 		cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "TMPDIR=" + tmp}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential, Setpgid: true}
 		out, err := cmd.CombinedOutput()
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != syscall.ESRCH {
+			t.Errorf("processes were left behind: kill: %v", err)
+		}
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
