@@ -345,7 +345,7 @@ func (r *Registry) refuse(name string, caller Caller, refusal *client.Refusal) e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e := r.byName[name]; e != nil && len(r.feeds) > 0 {
-		r.publish(Notice{Kind: ClientChanged, Client: view(&e.c, r.clock.Now()), Caller: caller,
+		r.publish(Notice{Kind: ClientChanged, Client: r.view(&e.c), Caller: caller,
 			Changes: []client.Notice{client.RejectedNotice{Reason: refusal.Reason}}})
 	}
 	return refusal

@@ -56,7 +56,7 @@ func (r *Registry) Subscribe(size int) (*Feed, []View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.feeds[f] = struct{}{}
-	return f, r.list(r.clock.Now())
+	return f, r.list()
 }
 
 // publish gives n to all feeds.

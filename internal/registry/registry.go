@@ -232,7 +232,7 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 		}
 	}
 	if len(notices) > 0 && len(r.feeds) > 0 {
-		r.publish(Notice{Kind: ClientChanged, Client: view(&e.c, t.now), Changes: notices, Caller: t.caller})
+		r.publish(Notice{Kind: ClientChanged, Client: r.view(&e.c), Changes: notices, Caller: t.caller})
 	}
 
 	st := &e.c.Status

@@ -334,7 +334,7 @@ func (r *Registry) carryOut(t *turn, p *plan) {
 			e = &entry{c: pl.next, pos: -1}
 			r.byName[e.name()] = e
 			r.counts.count(&e.c, 1)
-			r.publish(Notice{Kind: ClientAdded, Client: view(&e.c, t.now)})
+			r.publish(Notice{Kind: ClientAdded, Client: r.view(&e.c)})
 		}
 		e.configured, e.ownSecret = pl.configured, pl.ownSecret
 		r.install(t, e, pl.next, pl.effects, true)
@@ -384,7 +384,7 @@ func (r *Registry) dismiss(t *turn, e *entry) {
 	delete(r.unsaved, e)
 	r.counts.count(&e.c, -1)
 	t.log(journal.ClientGone, journal.Client(set.Name), journal.Reason(e.c.Status.Describe()))
-	r.publish(Notice{Kind: ClientRemoved, Client: view(&e.c, t.now)})
+	r.publish(Notice{Kind: ClientRemoved, Client: r.view(&e.c)})
 }
 
 // Remove removes the client called name on the word of the operator by. It

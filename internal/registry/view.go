@@ -30,7 +30,10 @@ type Counts struct {
 	Unsaved     bool // the state can't be saved at the moment
 }
 
-func view(c *client.Client, now client.Instant) View {
+// view returns what may be seen of c. Its instants in the future are told by
+// the offset between the clocks as it was when it was last looked at: read
+// again, they are the same to the nanosecond. mu is held.
+func (r *Registry) view(c *client.Client) View {
 	st := &c.Status
 	v := View{
 		Settings:        c.Settings,
@@ -41,10 +44,18 @@ func view(c *client.Client, now client.Instant) View {
 	}
 	v.Settings.Secret = secret.Secret{}
 	if st.Enabled {
-		v.Expires = now.Wall.Add(st.Deadline - now.Elapsed)
-		v.NextCheck = now.Wall.Add(st.NextCheck - now.Elapsed)
+		v.Expires = r.wall(st.Deadline)
+		v.NextCheck = r.wall(st.NextCheck)
 	}
 	return v
+}
+
+func (r *Registry) wall(elapsed time.Duration) time.Time {
+	between := offset(r.clock.Now())
+	if (between - r.offset).Abs() < clockStep { // else the clock was set, just now
+		between = r.offset
+	}
+	return time.Unix(0, int64(between+elapsed)).UTC()
 }
 
 // Get returns the view of the client called name, and whether there is one.
@@ -55,20 +66,20 @@ func (r *Registry) Get(name string) (View, bool) {
 	if e == nil {
 		return View{}, false
 	}
-	return view(&e.c, r.clock.Now()), true
+	return r.view(&e.c), true
 }
 
 // List returns the views of all clients, sorted by name.
 func (r *Registry) List() []View {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.list(r.clock.Now())
+	return r.list()
 }
 
-func (r *Registry) list(now client.Instant) []View {
+func (r *Registry) list() []View {
 	views := make([]View, 0, len(r.byName))
 	for _, e := range r.byName {
-		views = append(views, view(&e.c, now))
+		views = append(views, r.view(&e.c))
 	}
 	slices.SortFunc(views, func(a, b View) int { return strings.Compare(a.Settings.Name, b.Settings.Name) })
 	return views
