@@ -55,7 +55,7 @@ interop: ## our programs against Debian's, in every pairing
 	$(GO) test -count=1 ./internal/interop/...
 
 check-system: build ## boot hosts with systemd 252 and 257, install, and test from outside (as root)
-	MANDOS_LAB=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m ./internal/lab
+	MANDOS_LAB=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 40m ./internal/lab
 
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(UNIT)
