@@ -61,6 +61,12 @@ if [ ${#missing[@]} -gt 0 ]; then
 	apt install -y --no-install-recommends "${missing[@]}"
 fi
 
+# systemd-nspawn makes a host's MAC address of it; a fresh image has none yet.
+if [ "$(id -u)" = 0 ] && ! systemd-id128 machine-id >/dev/null 2>&1; then
+	say "making /etc/machine-id"
+	systemd-machine-id-setup
+fi
+
 # The bus policy of Debian's server is by this user's group.
 if [ "$(id -u)" = 0 ] && ! getent passwd _mandos >/dev/null; then
 	say "adding the user _mandos"
