@@ -141,7 +141,12 @@ var intrusions = []struct {
 		return err
 	}},
 	{"ptrace", func(pid int) error {
-		if err := syscall.PtraceAttach(pid); err != nil {
+		// Not PTRACE_ATTACH: its SIGSTOP can come after another stop, and then
+		// stays when the tracer has gone.
+		if err := unix.PtraceSeize(pid); err != nil {
+			return err
+		}
+		if err := unix.PtraceInterrupt(pid); err != nil {
 			return err
 		}
 		var status syscall.WaitStatus
