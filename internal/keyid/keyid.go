@@ -47,10 +47,19 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 }
 
 // String returns 64 upper-case hexadecimal digits.
-func (k KeyID) String() string { return strings.ToUpper(hex.EncodeToString(k[:])) }
+func (k KeyID) String() string { return upperHex(k[:]) }
 
 // String returns 40 upper-case hexadecimal digits.
-func (f Fingerprint) String() string { return strings.ToUpper(hex.EncodeToString(f[:])) }
+func (f Fingerprint) String() string { return upperHex(f[:]) }
+
+func upperHex(b []byte) string {
+	const digits = "0123456789ABCDEF"
+	s := make([]byte, 0, 2*sha256.Size)
+	for _, c := range b {
+		s = append(s, digits[c>>4], digits[c&15])
+	}
+	return string(s)
+}
 
 // OpenPGPKeyID returns the low 64 bits of f, by which OpenPGP refers to a key
 // (RFC 4880, section 12.2). Unlike f it identifies nobody: it can be forged.

@@ -11,7 +11,6 @@ import (
 
 	"mandos/internal/client"
 	"mandos/internal/journal"
-	"mandos/internal/keyid"
 )
 
 // ErrNoClient is the error for a name that no client has.
@@ -70,10 +69,8 @@ type Registry struct {
 
 	disk sync.Mutex
 
-	mu          sync.Mutex
-	byName      map[string]*entry
-	byKeyID     map[keyid.KeyID]*entry
-	byPrint     map[keyid.Fingerprint]*entry
+	mu sync.Mutex
+	index[*entry]
 	graves      map[Identity]grave
 	timers      timers
 	counts      Counts
@@ -128,7 +125,7 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 		store: o.Store, checker: o.Checker, logger: o.Log, clock: o.Clock, path: o.Path,
 		noise:     journal.NewThrottle(o.Log, strangers),
 		maxChecks: o.MaxChecks, maxWaiters: o.MaxWaiters,
-		byName: map[string]*entry{}, graves: map[Identity]grave{},
+		index: newIndex[*entry](len(o.Settings)), graves: map[Identity]grave{},
 		feeds: map[*Feed]struct{}{}, unsaved: map[*entry]struct{}{},
 		wake: make(chan struct{}, 1), dirtied: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		ping: make(chan chan struct{}),
@@ -242,12 +239,17 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 	if st.Decision != was.Decision || st.DecisionUntil != was.DecisionUntil {
 		r.decided(e)
 	}
+	r.schedule(e)
+	r.reportCannotCheck(t, e, cannot)
+}
+
+// schedule sets the timer of e as its client wants it.
+func (r *Registry) schedule(e *entry) {
 	if due, ok := e.c.Due(); !ok {
 		r.timers.stop(e)
 	} else if r.timers.set(e, due) {
 		poke(r.wake)
 	}
-	r.reportCannotCheck(t, e, cannot)
 }
 
 // Do applies what an operator wants of the client called name: one of

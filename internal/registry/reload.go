@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"mandos/internal/client"
+	"mandos/internal/cores"
 	"mandos/internal/journal"
-	"mandos/internal/keyid"
 	"mandos/internal/secret"
 )
 
@@ -55,6 +55,13 @@ func digest(s secret.Secret, salt string) string {
 // sameSecret reports whether d is the digest of s.
 func sameSecret(d string, s secret.Secret) bool {
 	return len(d) > saltLen && hmac.Equal([]byte(d), []byte(digest(s, d[:saltLen])))
+}
+
+// says reports whether c is what to remember of set.
+func (c *Configured) says(set *client.Settings) bool {
+	without := *set
+	without.Secret = secret.Secret{}
+	return reflect.DeepEqual(c.Settings, without) && sameSecret(c.SecretDigest, set.Secret)
 }
 
 // configured returns what to remember of set. was is what was remembered; its
@@ -103,25 +110,6 @@ func (e *entry) record(c *client.Client, now client.Instant) Record {
 		rec.Current.Secret = secret.Secret{}
 	}
 	return rec
-}
-
-// validate says what is wrong with a configuration as a whole.
-func validate(settings []client.Settings) error {
-	holder := make(map[Identity]string, 2*len(settings))
-	var errs []error
-	for i := range settings {
-		ids := identities(&settings[i])
-		if len(ids) == 1 || settings[i].Name == "" {
-			errs = append(errs, fmt.Errorf("client %q has no name or no key", settings[i].Name))
-		}
-		for _, id := range ids {
-			if other, taken := holder[id]; taken {
-				errs = append(errs, fmt.Errorf("clients %q and %q have the same %s %s", other, settings[i].Name, id.Kind, id.Value))
-			}
-			holder[id] = settings[i].Name
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // A Summary says what Reload did.
@@ -180,75 +168,101 @@ type plan struct {
 
 // A planned is one client of a plan.
 type planned struct {
-	e          *entry // the one there is; nil: a new one
+	e      *entry        // the one there is; nil: a new one
+	secret secret.Secret // of an e that stays as it is
+	*change
+}
+
+// A change is what becomes of a client that doesn't stay as it is.
+type change struct {
 	next       client.Client
 	effects    []client.Effect
 	configured Configured
 	ownSecret  bool
-	rekeyed    bool // e has got another key
-	changed    bool
+	rekeyed    bool // it was there, and gets another key
+}
+
+// client returns the client as it will be.
+func (pl *planned) client() *client.Client {
+	if pl.change != nil {
+		return &pl.next
+	}
+	return &pl.e.c
+}
+
+// record returns the client as it will be stored.
+func (c *change) record(now client.Instant) Record {
+	return (&entry{configured: c.configured, ownSecret: c.ownSecret}).record(&c.next, now)
 }
 
 // plan works out what becomes of all clients with the configuration
 // settings. It changes nothing.
 func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
-	if err := validate(settings); err != nil {
+	wanted, err := indexed(settings)
+	if err != nil {
 		return nil, err
 	}
+	keptAway := func(name string) bool { return r.graves[Identity{ByName, name}].removed }
+	// claims reports whether one of the clients to be, as found in wanted,
+	// has what it was looked up by.
+	claims := func(set *client.Settings) bool { return set != nil && !keptAway(set.Name) }
+
+	// Most clients stay as they are. That takes a look at the whole secret.
+	stays := make([]bool, len(settings))
+	cores.Each(len(settings), func(i int) {
+		e := r.byName[settings[i].Name]
+		stays[i] = e != nil && e.configured.says(&settings[i])
+	})
+
 	p := &plan{buried: map[Identity]grave{}, clients: make([]planned, 0, len(settings))}
-	holder := make(map[Identity]*entry, 2*len(r.byName))
-	for _, e := range r.byName {
-		for _, id := range identities(&e.c.Settings) {
-			holder[id] = e
-		}
-	}
-	claimed := make(map[Identity]bool, 2*len(settings))
-	named := make(map[string]bool, len(settings))
-	stays := make(map[*entry]bool, len(settings))
-	for _, set := range settings {
-		named[set.Name] = true
-		if r.graves[Identity{ByName, set.Name}].removed {
+	for i := range settings {
+		set := &settings[i]
+		if keptAway(set.Name) {
 			p.sum.KeptAway = append(p.sum.KeptAway, set.Name)
 			continue
 		}
-		for _, id := range identities(&set) {
-			claimed[id] = true
-		}
-		pl := r.planOne(t, set, holder)
-		if pl.e != nil {
-			stays[pl.e] = true
-		}
+		pl := planned{e: r.byName[set.Name]}
 		switch {
 		case pl.e == nil:
 			p.sum.Added = append(p.sum.Added, set.Name)
-		case pl.changed:
+			pl.change = r.planChange(t, *set, nil)
+		case !stays[i] || !pl.e.hasKeysOf(set):
 			p.sum.Changed = append(p.sum.Changed, set.Name)
+			pl.change = r.planChange(t, *set, pl.e)
 		default:
 			p.sum.Kept++
+			pl.secret = set.Secret
+			if pl.e.ownSecret {
+				pl.secret = pl.e.c.Settings.Secret
+			}
 		}
-		if pl.changed {
-			p.batch.Put = append(p.batch.Put, (&entry{configured: pl.configured, ownSecret: pl.ownSecret}).record(&pl.next, t.now))
+		if pl.change != nil {
+			p.batch.Put = append(p.batch.Put, pl.record(t.now))
 		}
 		p.clients = append(p.clients, pl)
 	}
 
 	for _, e := range r.byName {
-		if !stays[e] {
+		set := &e.c.Settings
+		if !claims(wanted.byName[set.Name]) {
 			p.gone = append(p.gone, e)
-			p.sum.Removed = append(p.sum.Removed, e.name())
-			p.batch.Delete = append(p.batch.Delete, e.name())
+			p.sum.Removed = append(p.sum.Removed, set.Name)
+			p.batch.Delete = append(p.batch.Delete, set.Name)
+			p.bury(t, Identity{ByName, set.Name}, grave{status: e.c.Status.Buried(t.now)})
 		}
-	}
-	for id, e := range holder {
-		if !claimed[id] {
-			p.bury(t, id, grave{status: e.c.Status.Buried(t.now)})
+		if !set.KeyID.IsZero() && !claims(wanted.byKeyID[set.KeyID]) {
+			p.bury(t, Identity{ByKeyID, set.KeyID.String()}, grave{status: e.c.Status.Buried(t.now)})
+		}
+		if !set.Fingerprint.IsZero() && !claims(wanted.byPrint[set.Fingerprint]) {
+			p.bury(t, Identity{ByFingerprint, set.Fingerprint.String()}, grave{status: e.c.Status.Buried(t.now)})
 		}
 	}
 	for id, g := range r.graves {
+		claimant, _ := wanted.get(id)
 		switch {
-		case claimed[id]:
+		case claims(claimant):
 			p.unbury = append(p.unbury, id)
-		case g.removed && !named[id.Value]:
+		case g.removed && wanted.byName[id.Value] == nil:
 			g.removed = false // clients.conf has let go of it
 			p.bury(t, id, g)
 		}
@@ -267,28 +281,27 @@ func (g grave) stored(id Identity, now client.Instant) Grave {
 	return Grave{Identity: id, Saved: c.Save(now), Removed: g.removed}
 }
 
-// planOne works out what becomes of the client of set. holder says who has
-// the name and keys until now.
-func (r *Registry) planOne(t *turn, set client.Settings, holder map[Identity]*entry) planned {
-	e := r.byName[set.Name]
-	if e != nil && e.c.Settings.KeyID == set.KeyID && e.c.Settings.Fingerprint == set.Fingerprint {
-		pl := planned{e: e, next: e.c, configured: configured(set, e.configured), ownSecret: e.ownSecret}
-		var merged client.Settings
-		merged, pl.ownSecret = merge(set, e.c.Settings, e.configured, e.ownSecret)
-		if pl.changed = !reflect.DeepEqual(pl.configured, e.configured) || pl.ownSecret != e.ownSecret; pl.changed {
-			// A secret that is the same stays the one that is there.
-			pl.next, pl.effects = client.Reconfigure(e.c, merged, t.now, spread())
-		} else {
-			pl.next.Settings.Secret = merged.Secret
-		}
-		return pl
+// hasKeysOf reports whether e is known by the keys of set.
+func (e *entry) hasKeysOf(set *client.Settings) bool {
+	return e.c.Settings.KeyID == set.KeyID && e.c.Settings.Fingerprint == set.Fingerprint
+}
+
+// planChange works out what becomes of e, which may be nil, with the settings
+// set.
+func (r *Registry) planChange(t *turn, set client.Settings, e *entry) *change {
+	c := &change{}
+	if e != nil && e.hasKeysOf(&set) {
+		// A secret that is the same stays the one that is there.
+		c.configured = configured(set, e.configured)
+		set, c.ownSecret = merge(set, e.c.Settings, e.configured, e.ownSecret)
+		c.next, c.effects = client.Reconfigure(e.c, set, t.now, spread())
+		return c
 	}
 
-	pl := planned{e: e, changed: true}
 	var olds []client.Status
 	var from []string
 	for _, id := range identities(&set) {
-		if h := holder[id]; h != nil {
+		if h, _ := r.get(id); h != nil {
 			olds = append(olds, h.c.Status)
 			from = append(from, string(id.Kind)+" of client "+h.name())
 		} else if g, ok := r.graves[id]; ok {
@@ -297,24 +310,24 @@ func (r *Registry) planOne(t *turn, set client.Settings, holder map[Identity]*en
 		}
 	}
 	if e != nil {
-		pl.rekeyed = true
-		set, pl.ownSecret = merge(set, e.c.Settings, e.configured, e.ownSecret)
-		pl.configured = configured(set, e.configured)
+		c.rekeyed = true
+		set, c.ownSecret = merge(set, e.c.Settings, e.configured, e.ownSecret)
+		c.configured = configured(set, e.configured)
 	} else {
-		pl.configured = configured(set, Configured{})
+		c.configured = configured(set, Configured{})
 	}
 	if len(olds) == 0 {
-		pl.next, pl.effects = client.New(set, t.now, spread())
-		return pl
+		c.next, c.effects = client.New(set, t.now, spread())
+		return c
 	}
-	pl.next, pl.effects = client.Inherit(set, olds, strings.Join(from, ", "), t.now, spread())
-	if pl.rekeyed {
+	c.next, c.effects = client.Inherit(set, olds, strings.Join(from, ", "), t.now, spread())
+	if c.rekeyed {
 		// Whoever waits is counted until it has left, and what a checker of
 		// the old key finds says nothing of the new one.
-		pl.next.Status.Pending = e.c.Status.Pending
-		pl.effects = append(pl.effects, client.StopChecker{})
+		c.next.Status.Pending = e.c.Status.Pending
+		c.effects = append(c.effects, client.StopChecker{})
 	}
-	return pl
+	return c
 }
 
 // carryOut makes p, which is saved, the truth.
@@ -329,36 +342,40 @@ func (r *Registry) carryOut(t *turn, p *plan) {
 		delete(r.graves, id)
 	}
 	for _, pl := range p.clients {
+		if pl.change != nil && pl.rekeyed {
+			r.forgetKeys(pl.e) // all of them, before one takes the key of another
+		}
+	}
+	for _, pl := range p.clients {
 		e := pl.e
+		if pl.change == nil {
+			e.c.Settings.Secret = pl.secret
+			r.schedule(e) // it may just have been restored
+			continue
+		}
 		if e == nil {
 			e = &entry{c: pl.next, pos: -1}
-			r.byName[e.name()] = e
 			r.counts.count(&e.c, 1)
 			r.publish(Notice{Kind: ClientAdded, Client: r.view(&e.c)})
 		}
 		e.configured, e.ownSecret = pl.configured, pl.ownSecret
+		r.add(&pl.next.Settings, e)
 		r.install(t, e, pl.next, pl.effects, true)
 		if pl.rekeyed {
 			r.cutOff(t, e, &client.Refusal{Reason: client.Unknown, Detail: "the client has got another key"})
 		}
-		if pl.changed {
-			delete(r.unsaved, e)
-		}
-	}
-	r.byKeyID = make(map[keyid.KeyID]*entry, len(r.byName))
-	r.byPrint = make(map[keyid.Fingerprint]*entry)
-	for _, e := range r.byName {
-		r.index(e)
+		delete(r.unsaved, e)
 	}
 }
 
-func (r *Registry) index(e *entry) {
+// forgetKeys has the keys of e mean nothing.
+func (r *Registry) forgetKeys(e *entry) {
 	set := &e.c.Settings
-	if !set.KeyID.IsZero() {
-		r.byKeyID[set.KeyID] = e
+	if r.byKeyID[set.KeyID] == e {
+		delete(r.byKeyID, set.KeyID)
 	}
-	if !set.Fingerprint.IsZero() {
-		r.byPrint[set.Fingerprint] = e
+	if r.byPrint[set.Fingerprint] == e {
+		delete(r.byPrint, set.Fingerprint)
 	}
 }
 
@@ -368,12 +385,7 @@ func (r *Registry) dismiss(t *turn, e *entry) {
 	if r.byName[set.Name] == e {
 		delete(r.byName, set.Name)
 	}
-	if r.byKeyID[set.KeyID] == e {
-		delete(r.byKeyID, set.KeyID)
-	}
-	if r.byPrint[set.Fingerprint] == e {
-		delete(r.byPrint, set.Fingerprint)
-	}
+	r.forgetKeys(e)
 	r.cutOff(t, e, &client.Refusal{Reason: client.Unknown, Detail: "the client was removed"})
 	e.gone, e.queued = true, false
 	if e.run != nil {
@@ -443,13 +455,16 @@ func (r *Registry) start(ctx context.Context, o Options, now client.Instant) err
 	// What Restore decided is saved in the same commit as all the rest.
 	for i := range p.clients {
 		pl := &p.clients[i]
-		if effects := restored[pl.e]; pl.e != nil && len(effects) > 0 {
-			pl.effects = append(effects, pl.effects...)
-			if _, any := mostUrgent(effects); any && !pl.changed {
-				pl.changed = true
-				p.batch.Put = append(p.batch.Put, pl.e.record(&pl.next, now))
-			}
+		effects := restored[pl.e]
+		if len(effects) == 0 {
+			continue
 		}
+		if pl.change == nil {
+			pl.change = &change{next: pl.e.c, configured: pl.e.configured, ownSecret: pl.e.ownSecret}
+			pl.next.Settings.Secret = pl.secret
+			p.batch.Put = append(p.batch.Put, pl.record(now))
+		}
+		pl.effects = append(effects, pl.effects...)
 	}
 	// So is that the time of what nobody holds has run out: a clock that is
 	// set back later must not undo it.
@@ -480,16 +495,20 @@ func (r *Registry) restore(t *turn, settings []client.Settings, state State) map
 	for i := range settings {
 		byName[settings[i].Name] = &settings[i]
 	}
-	effects := make(map[*entry][]client.Effect, len(state.Records))
-	for _, rec := range state.Records {
+	effects := map[*entry][]client.Effect{}
+	for i := range state.Records {
+		rec := &state.Records[i]
 		e := &entry{configured: rec.Configured, ownSecret: rec.OwnSecret, pos: -1}
 		set := byName[rec.Name]
 		if set != nil && set.KeyID == rec.Current.KeyID && set.Fingerprint == rec.Current.Fingerprint {
-			e.c, effects[e] = client.Restore(rec.Current, rec.Saved, state.Seen, t.now, spread())
+			var then []client.Effect
+			if e.c, then = client.Restore(rec.Current, rec.Saved, state.Seen, t.now, spread()); len(then) > 0 {
+				effects[e] = then
+			}
 		} else {
 			e.c = client.Client{Settings: rec.Current, Status: client.RestoreBuried(rec.Saved, state.Seen, t.now)}
 		}
-		r.byName[rec.Name] = e
+		r.add(&e.c.Settings, e)
 		r.counts.count(&e.c, 1)
 	}
 	for _, g := range state.Graves {
@@ -501,7 +520,7 @@ func (r *Registry) restore(t *turn, settings []client.Settings, state State) map
 // startAfresh starts all clients as settings say, on the word of an operator,
 // and says how many of them the saved state would have kept disabled.
 func (r *Registry) startAfresh(ctx context.Context, settings []client.Settings, state State, now client.Instant) error {
-	was := &Registry{byName: map[string]*entry{}, graves: map[Identity]grave{}}
+	was := &Registry{index: newIndex[*entry](len(settings)), graves: map[Identity]grave{}}
 	t := &turn{now: now}
 	was.restore(t, settings, state)
 	held, err := was.plan(t, settings)
@@ -514,12 +533,12 @@ func (r *Registry) startAfresh(ctx context.Context, settings []client.Settings, 
 	}
 	enabled := len(held.sum.KeptAway)
 	for i := range held.clients {
-		if !held.clients[i].next.Status.Enabled && held.clients[i].next.Settings.Enabled {
+		if c := held.clients[i].client(); !c.Status.Enabled && c.Settings.Enabled {
 			enabled++
 		}
 	}
 	for i := range p.clients { // that they are new needs no saying
-		p.clients[i].effects = nil
+		p.clients[i].effects = nil // there was nothing before, so each has changes
 	}
 	r.carryOut(t, p)
 	journal.NotRestored.Log(ctx, r.logger, journal.Count(enabled))

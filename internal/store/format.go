@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"time"
+	"unique"
 
 	"mandos/internal/client"
 	"mandos/internal/keyid"
@@ -63,6 +64,9 @@ type graveV1 struct {
 	Removed bool     `json:"removed,omitempty"`
 }
 
+// one returns one string for all equal ones: most clients have the same.
+func one(s string) string { return unique.Make(s).Value() }
+
 var decisions = map[client.Decision]string{client.Undecided: "", client.Approved: "approved", client.Disapproved: "denied"}
 
 func newStatusV1(s *client.Saved) statusV1 {
@@ -78,7 +82,7 @@ func (v *statusV1) saved() (client.Saved, error) {
 	s := client.Saved{
 		Facts: client.Facts{
 			Enabled:             v.Enabled,
-			Change:              client.Change{At: v.ChangedAt, By: v.ChangedBy, Why: v.ChangedWhy},
+			Change:              client.Change{At: v.ChangedAt, By: one(v.ChangedBy), Why: one(v.ChangedWhy)},
 			Created:             v.Created,
 			LastEnabled:         v.LastEnabled,
 			LastCheckedOK:       v.LastCheckedOK,
@@ -119,7 +123,7 @@ func newSettingsV1(s *client.Settings) settingsV1 {
 
 func (v *settingsV1) settings(name string) (client.Settings, error) {
 	s := client.Settings{
-		Name: name, Host: v.Host, Checker: v.Checker,
+		Name: name, Host: v.Host, Checker: one(v.Checker),
 		Timeout: v.Timeout, ExtendedTimeout: v.ExtendedTimeout, Interval: v.Interval,
 		ApprovalDelay: v.ApprovalDelay, ApprovalDuration: v.ApprovalDuration,
 		ApprovedByDefault: v.ApprovedByDefault, Enabled: v.Enabled,
@@ -156,7 +160,11 @@ func newRecordV1(r *registry.Record) *recordV1 {
 	return v
 }
 
-func (v *recordV1) record(name string) (registry.Record, error) {
+func (v *recordV1) record(key []byte) (registry.Record, error) {
+	name := string(key)
+	if v.Configured.Host == name { // as a rule
+		v.Configured.Host = name
+	}
 	r := registry.Record{Name: name, OwnSecret: v.OwnSecret}
 	var err error
 	if r.Configured.Settings, err = v.Configured.settings(name); err != nil {

@@ -37,6 +37,7 @@ import (
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 
+	"mandos/internal/cores"
 	"mandos/internal/registry"
 )
 
@@ -360,47 +361,10 @@ func (s *Store) Load() (state registry.State, err error) {
 				return s.damaged("its summary: " + err.Error())
 			}
 			state.Seen = sum.Seen
-			// The file can't hold more than that, whatever its summary says.
-			state.Records = make([]registry.Record, 0, min(sum.Items, uint64(tx.Size()/(itemHeader+1))))
-			clients, graves := tx.Bucket(clientsBucket), tx.Bucket(gravesBucket)
-			err := clients.ForEach(func(k, v []byte) error {
-				if !bytes.Equal(clients.Get(k), v) {
-					return s.damaged(fmt.Sprintf("the record of client %q is in a wrong place", k))
-				}
-				var body recordV1
-				c, err := unseal(clientsBucket, k, v, &body)
-				if err != nil {
-					return s.damaged(fmt.Sprintf("the record of client %q: %v", k, err))
-				}
-				found.Items, found.Sum = found.Items+1, found.Sum+c
-				record, err := body.record(string(k))
-				if err != nil {
-					return s.damaged(fmt.Sprintf("the record of client %q: %v", k, err))
-				}
-				state.Records = append(state.Records, record)
-				return nil
-			})
-			if err != nil {
+			if state.Records, err = load(s, tx.Bucket(clientsBucket), clientsBucket, &found, (*recordV1).record); err != nil {
 				return err
 			}
-			err = graves.ForEach(func(k, v []byte) error {
-				if !bytes.Equal(graves.Get(k), v) {
-					return s.damaged(fmt.Sprintf("what is known of %q is in a wrong place", k))
-				}
-				var body graveV1
-				c, err := unseal(gravesBucket, k, v, &body)
-				if err != nil {
-					return s.damaged(fmt.Sprintf("what is known of %q: %v", k, err))
-				}
-				found.Items, found.Sum = found.Items+1, found.Sum+c
-				grave, err := body.grave(k)
-				if err != nil {
-					return s.damaged(fmt.Sprintf("what is known of %q: %v", k, err))
-				}
-				state.Graves = append(state.Graves, grave)
-				return nil
-			})
-			if err != nil {
+			if state.Graves, err = load(s, tx.Bucket(gravesBucket), gravesBucket, &found, (*graveV1).grave); err != nil {
 				return err
 			}
 			if found.Items != sum.Items || found.Sum != sum.Sum {
@@ -413,6 +377,43 @@ func (s *Store) Load() (state registry.State, err error) {
 		return registry.State{}, err
 	}
 	return state, nil
+}
+
+// load reads all items of a bucket, and adds them to found. Finding them is
+// for one goroutine; reading them is most of the work.
+func load[Body, T any](s *Store, bucket *bbolt.Bucket, name []byte, found *summary, convert func(*Body, []byte) (T, error)) ([]T, error) {
+	var items [][2][]byte
+	err := bucket.ForEach(func(k, v []byte) error {
+		if !bytes.Equal(bucket.Get(k), v) {
+			return s.damaged(fmt.Sprintf("the item %q of %s is in a wrong place", k, name))
+		}
+		items = append(items, [2][]byte{k, v})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	all, sums, errs := make([]T, len(items)), make([]uint64, len(items)), make([]error, len(items))
+	cores.Each(len(items), func(i int) {
+		errs[i] = s.guard(func() (err error) {
+			k, v := items[i][0], items[i][1]
+			var body Body
+			if sums[i], err = unseal(name, k, v, &body); err == nil {
+				all[i], err = convert(&body, k)
+			}
+			return err
+		})
+	})
+	for i, err := range errs {
+		switch {
+		case errors.Is(err, errDamaged): // it says all
+			return nil, err
+		case err != nil:
+			return nil, s.damaged(fmt.Sprintf("the item %q of %s: %v", items[i][0], name, err))
+		}
+		found.Items, found.Sum = found.Items+1, found.Sum+sums[i]
+	}
+	return all, nil
 }
 
 // Commit implements [registry.Store].
