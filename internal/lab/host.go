@@ -35,7 +35,8 @@ type Host struct {
 	t       testing.TB
 	dir     string
 	cmd     *exec.Cmd
-	boots   io.WriteCloser // a line boots
+	boots   io.WriteCloser // of host.sh
+	disks   bool           // see Disks
 	booting atomic.Int64   // leader of a boot that hasn't started up yet
 	started chan int       // leader, after each boot
 	leader  int            // the host's process 1, as this machine numbers it; 0 while it is off
@@ -47,8 +48,14 @@ type Option func(*options)
 
 type options struct {
 	ipv4   string
+	disks  string
 	nspawn []string
 }
+
+// Disks gives the host two disks of its own, file systems of type ext4: a large
+// one for everything, and one of 16 MiB at /var/lib/mandos. A PowerCut then
+// loses what was not synced.
+func Disks() Option { return func(o *options) { o.disks = "disks" } }
 
 // IPv4 gives the host an IPv4 address besides the IPv6 link-local one, such as 192.0.2.1/24.
 func IPv4(address string) Option { return func(o *options) { o.ipv4 = address } }
@@ -61,7 +68,7 @@ func (l *Link) Boot(t testing.TB, s Suite, name string, opts ...Option) *Host {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	h := &Host{Name: name, Suite: s, t: t, started: make(chan int, 10)}
+	h := &Host{Name: name, Suite: s, t: t, disks: o.disks != "", started: make(chan int, 10)}
 	var err error
 	h.dir = filepath.Join(os.TempDir(), unique())
 	if err = os.Mkdir(h.dir, 0o700); err != nil {
@@ -80,7 +87,7 @@ func (l *Link) Boot(t testing.TB, s Suite, name string, opts ...Option) *Host {
 		t.Fatal(err)
 	}
 	args := []string{"netns", "exec", l.name, "unshare", "-m", "bash", "-c", hostScript, "host.sh",
-		name, unique(), rootFS(t, s), o.ipv4,
+		name, unique(), rootFS(t, s), o.ipv4, o.disks,
 		"--bind-ro=" + Source(t) + ":/src", "--bind-ro=" + self + ":/lab"}
 	h.cmd = exec.Command("ip", append(args, o.nspawn...)...)
 	h.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
@@ -100,12 +107,19 @@ func (l *Link) Boot(t testing.TB, s Suite, name string, opts ...Option) *Host {
 	return h
 }
 
+// tell writes a line to host.sh.
+func (h *Host) tell(line string) {
+	h.t.Helper()
+	if _, err := io.WriteString(h.boots, line+"\n"); err != nil {
+		console, _ := os.ReadFile(h.console.Name())
+		h.t.Fatalf("telling %s to %s: %v\n%s", h.Name, line, err, console)
+	}
+}
+
 // boot starts the host, which is off, and waits until it has started up.
 func (h *Host) boot() {
 	h.t.Helper()
-	if _, err := io.WriteString(h.boots, "boot\n"); err != nil {
-		h.t.Fatalf("booting %s: %v", h.Name, err)
-	}
+	h.tell("boot")
 	select {
 	case h.leader = <-h.started:
 	case <-time.After(patience):
@@ -241,10 +255,14 @@ func (h *Host) LinkLocal() string {
 	return ""
 }
 
-// PowerCut stops the host at once, and all that runs on it.
+// PowerCut stops the host at once, and all that runs on it. With Disks it
+// loses what was not synced.
 func (h *Host) PowerCut() {
 	h.t.Helper()
 	h.off(h.leader, syscall.SIGKILL)
+	if h.disks {
+		h.tell("cut")
+	}
 }
 
 // PowerOn boots a host that is off.

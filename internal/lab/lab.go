@@ -5,8 +5,9 @@
 // process is killed.
 //
 // What differs from real hosts: resource limits of control groups and
-// IPAddressDeny= may have no effect, and a PowerCut loses no data that was
-// written but not yet synced.
+// IPAddressDeny= may have no effect, and a PowerCut loses data that was written
+// but not yet synced only on a host with Disks; what a disk itself keeps in
+// memory is never lost.
 package lab
 
 import (
@@ -30,6 +31,7 @@ var programs = map[string]string{
 	"ip":             "iproute2",
 	"nsenter":        "util-linux",
 	"unshare":        "util-linux",
+	"mkfs.ext4":      "e2fsprogs",
 }
 
 // Need skips the test unless it may boot hosts, and fails it in CI when it can't.

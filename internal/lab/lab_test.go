@@ -60,3 +60,27 @@ func TestLab(t *testing.T) {
 		}
 	})
 }
+
+// A power cut takes what was not synced, on a host with disks.
+func TestPowerCutLosesUnsynced(t *testing.T) {
+	eachSuite(t, func(t *testing.T, s lab.Suite) {
+		h := lab.NewLink(t).Boot(t, s, "a", lab.Disks())
+		h.Sh("echo old >/etc/changed; echo old >/var/lib/mandos/changed; sync")
+		for _, dir := range []string{"/etc", "/var/lib/mandos"} {
+			h.Sh("cd " + dir + "; echo kept >kept; sync kept; echo new >lost; echo new >>changed")
+		}
+		h.PowerCut()
+		h.PowerOn()
+		for _, dir := range []string{"/etc", "/var/lib/mandos"} {
+			if got := h.Sh("cd " + dir + "; cat kept; cat changed lost 2>/dev/null || true"); !strings.HasPrefix(got, "kept") || strings.Contains(got, "new") {
+				t.Errorf("%s has %q after a power cut", dir, got)
+			}
+		}
+		// And an orderly end loses nothing.
+		h.Sh("echo content >/var/lib/mandos/late; echo content >/etc/late")
+		h.Reboot()
+		if got := h.Sh("cat /etc/late /var/lib/mandos/late"); got != "content\ncontent" {
+			t.Errorf("after a reboot the files have %q", got)
+		}
+	})
+}

@@ -85,6 +85,10 @@ func (p *Process) Line(prefix string) string {
 	}
 }
 
+// Lines returns the lines of the command's standard output, for those who take
+// all of them. It is closed when the command has ended.
+func (p *Process) Lines() <-chan string { return p.lines }
+
 // Wait closes the command's standard input and waits until it has ended. The
 // Result has what Line has not yet taken of its standard output, without the
 // last newline.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -29,8 +30,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	play := map[string]func([]string) error{
-		"ask": ask, "crowd": crowd, "hold": hold,
-		"garbage": garbage, "load": load, "request": request, "spy": spy, "stalk": stalk,
+		"ask": ask, "askers": askers, "crowd": crowd, "hold": hold,
+		"garbage": garbage, "stepclock": stepClock, "load": load, "request": request, "spy": spy, "stalk": stalk,
 	}[role]
 	if play == nil {
 		fmt.Fprintln(os.Stderr, "no such role:", role)
@@ -71,29 +72,38 @@ var errRefused = errors.New("refused")
 
 // fetch connects once as the client and returns the secret.
 func fetch(address, name string) (string, error) {
-	raw, err := net.DialTimeout("tcp", address, 30*time.Second)
+	secret, _, err := fetchWithin(address, name, 30*time.Second, 60*time.Second)
+	return secret, err
+}
+
+// fetchWithin is fetch with time limits for the connection and for the rest;
+// it returns its own address, too. With an error there may be a part of the
+// secret.
+func fetchWithin(address, name string, dial, session time.Duration) (secret string, local netip.AddrPort, err error) {
+	raw, err := net.DialTimeout("tcp", address, dial)
 	if err != nil {
-		return "", err
+		return "", local, err
 	}
 	defer raw.Close()
-	if err := raw.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
-		return "", err
+	local = raw.LocalAddr().(*net.TCPAddr).AddrPort()
+	if err := raw.SetDeadline(time.Now().Add(session)); err != nil {
+		return "", local, err
 	}
 	if _, err := io.WriteString(raw, "1\r\n"); err != nil {
-		return "", err
+		return "", local, err
 	}
 	conn := keytls.Server(raw, &keytls.Config{Key: keyOf(name)})
 	if err := conn.Handshake(); err != nil {
-		return "", fmt.Errorf("handshake: %w", err)
+		return "", local, fmt.Errorf("handshake: %w", err)
 	}
-	secret, err := io.ReadAll(conn) // fails without close_notify
-	if err != nil {
-		return "", fmt.Errorf("reading the secret: %w", err)
+	text, err := io.ReadAll(conn) // fails without close_notify
+	switch {
+	case err != nil:
+		err = fmt.Errorf("reading the secret: %w", err)
+	case len(text) == 0:
+		err = errRefused
 	}
-	if len(secret) == 0 {
-		return "", errRefused
-	}
-	return string(secret), nil
+	return string(text), local, err
 }
 
 // ask ADDRESS NAME prints the client's secret, or nothing and "refused" on standard error.
