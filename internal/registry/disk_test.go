@@ -2,6 +2,8 @@ package registry
 
 import (
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,4 +90,55 @@ func TestClockSetBackBeforeACrash(t *testing.T) {
 		w.start()
 		w.wantFetch('a', "Disabled")
 	}, setting("a"))
+}
+
+// A doubtfulStore says, while doubtful, of what it has saved that it has not, as
+// can happen when a disk fails late.
+type doubtfulStore struct {
+	*MemoryStore
+	doubtful atomic.Bool
+}
+
+func (s *doubtfulStore) Commit(b Batch) error {
+	err := s.MemoryStore.Commit(b)
+	if s.doubtful.Load() {
+		return errors.New("the disk is in doubt")
+	}
+	return err
+}
+
+// TestFailedCommitIsUndone: a change that was refused because it could not be
+// saved isn't there after a crash either, once something could be saved again.
+func TestFailedCommitIsUndone(t *testing.T) {
+	for name, change := range map[string]func(w *world) error{
+		"enable":        func(w *world) error { return w.Do("a", client.Enable{By: "a test"}) },
+		"reload":        func(w *world) error { _, err := w.Reload([]client.Settings{setting("b"), setting("c")}); return err },
+		"remove client": func(w *world) error { return w.Remove("b", "a test") },
+	} {
+		bubble(t, func(t *testing.T, w *world) {
+			store := &doubtfulStore{MemoryStore: w.store.(*MemoryStore)}
+			w.store = store
+			w.start()
+			if err := w.Do("a", client.Disable{By: "a test"}); err != nil {
+				t.Fatal(err)
+			}
+			store.doubtful.Store(true)
+			if err := change(w); err == nil || !strings.Contains(err.Error(), "in doubt") {
+				t.Fatalf("%s: it has not failed: %v", name, err)
+			}
+			store.doubtful.Store(false)
+			sleep(2 * saveRetry)
+			state, err := store.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			enabled := map[string]bool{}
+			for _, r := range state.Records {
+				enabled[r.Name] = r.Saved.Enabled
+			}
+			if is, ok := enabled["a"]; !ok || is || !enabled["b"] {
+				t.Errorf("%s: on disk are, and are enabled: %v", name, enabled)
+			}
+		}, setting("a"), setting("b"))
+	}
 }

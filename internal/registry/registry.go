@@ -283,6 +283,7 @@ func (r *Registry) Do(name string, ev client.Event) error {
 			if err = r.commit(t, Batch{Put: []Record{e.record(&next, t.now)}}); err != nil {
 				if !stricter(&e.c, &next, ev) {
 					e.ownSecret = ownSecret
+					r.save(e, client.Soon) // a commit that fails may be on disk all the same
 					err = fmt.Errorf("client %q: not changed, because it could not be saved: %w", name, err)
 					return
 				}

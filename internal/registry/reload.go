@@ -143,6 +143,9 @@ func (r *Registry) Reload(settings []client.Settings) (Summary, error) {
 		if !p.batch.empty() {
 			if err = r.commit(t, p.batch); err != nil {
 				err = fmt.Errorf("the new configuration could not be saved: %w", err)
+				for _, e := range r.byName {
+					r.save(e, client.Soon) // a commit that fails may be on disk all the same
+				}
 				return
 			}
 		}
@@ -417,6 +420,7 @@ func (r *Registry) Remove(name, by string) error {
 		}
 		if err = r.commit(t, p.batch); err != nil {
 			err = fmt.Errorf("client %q: not removed, because that could not be saved: %w", name, err)
+			r.save(e, client.Soon) // a commit that fails may be on disk all the same
 			return
 		}
 		for id, g := range p.buried {

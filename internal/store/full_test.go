@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,4 +97,125 @@ func TestReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestRoomIsSetAside: on a disk that others have filled, all that is stored can
+// be written again and again, a thousand clients at a time.
+func TestRoomIsSetAside(t *testing.T) {
+	for _, clients := range []int{1, 100, 3000} {
+		t.Run(fmt.Sprint(clients), func(t *testing.T) {
+			dir := mountT(t, "32m")
+			s := openT(t, dir)
+			var records []registry.Record
+			for i := range clients {
+				records = append(records, fullRecord(fmt.Sprintf("client%d", i)))
+			}
+			commitT(t, s, registry.Batch{Seen: epoch, Put: records})
+			fillT(t, dir)
+			for round := range 5 {
+				for i := range records {
+					records[i].Saved.Enabled = round%2 == 1
+					records[i].Saved.Change.Why = strings.Repeat("for the longest of reasons ", 2)
+				}
+				for batch := range slices.Chunk(records, 1000) {
+					if err := s.Commit(registry.Batch{Seen: epoch, Put: batch}); err != nil {
+						t.Fatalf("on a full disk, round %d: %v", round, err)
+					}
+				}
+			}
+			s.Close()
+			s = openT(t, dir)
+			for _, r := range loadT(t, s).Records {
+				if r.Saved.Enabled {
+					t.Fatalf("%s is enabled", r.Name)
+				}
+			}
+			// A crash on a full disk changes nothing of that.
+			commitT(t, s, registry.Batch{Seen: epoch, Put: records[:1]})
+		})
+	}
+}
+
+// fillT writes a file until the disk is full.
+func fillT(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4096} {
+		for err = nil; err == nil; _, err = f.Write(make([]byte, size)) {
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// TestFailedSync: once the file could not be synced, nothing is built on it; all
+// that was acknowledged is in the file that takes its place.
+func TestFailedSync(t *testing.T) {
+	dir := t.TempDir()
+	s := openT(t, dir)
+	a, b, c := fullRecord("a"), fullRecord("b"), fullRecord("c")
+	for range 5 { // until there are free pages
+		commitT(t, s, registry.Batch{Seen: epoch, Put: []registry.Record{a}})
+	}
+	old, err := os.Stat(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A file that takes what is written, forgets it, and can't be synced.
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := syscall.Dup3(int(null.Fd()), int(s.file.Fd()), syscall.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(registry.Batch{Seen: epoch, Put: []registry.Record{b}}); !errors.Is(err, syscall.EINVAL) {
+		t.Fatalf("a commit that can't be synced: %v", err)
+	}
+
+	commitT(t, s, registry.Batch{Seen: epoch, Put: []registry.Record{c}})
+	want := registry.State{Seen: epoch, Records: []registry.Record{a, c}}
+	same(t, loadT(t, s), want)
+	if is, err := os.Stat(s.path); err != nil || os.SameFile(is, old) {
+		t.Errorf("it is still the same file (%v)", err)
+	}
+	if _, err := open(dir, time.Millisecond); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("another server opens it as well: %v", err)
+	}
+	commitT(t, s, registry.Batch{Seen: epoch, Delete: []string{"c"}})
+	want.Records = want.Records[:1]
+	s.Close()
+	same(t, loadT(t, openT(t, dir)), want)
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
+		t.Errorf("there is %q", left)
+	}
+}
+
+// TestFailedSyncOnBadDisk: as long as there can be no other file, every commit
+// fails; then all is well again.
+func TestFailedSyncOnBadDisk(t *testing.T) {
+	dir := mountT(t, "1m")
+	s := openT(t, dir)
+	a := fullRecord("a")
+	commitT(t, s, registry.Batch{Seen: epoch, Put: []registry.Record{a}})
+	s.doubt = errors.New("the disk was bad")
+	fillT(t, dir)
+	for range 3 {
+		err := s.Commit(registry.Batch{Seen: epoch, Delete: []string{"a"}})
+		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the disk was bad") || !strings.Contains(err.Error(), "make room") {
+			t.Fatalf("while there can be no other file: %v", err)
+		}
+	}
+	same(t, loadT(t, s), registry.State{Seen: epoch, Records: []registry.Record{a}})
+	if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
+		t.Fatal(err)
+	}
+	commitT(t, s, registry.Batch{Seen: epoch, Delete: []string{"a"}})
+	same(t, loadT(t, s), registry.State{Seen: epoch})
 }

@@ -69,7 +69,10 @@ var errDamaged = errors.New("the state file is damaged")
 type Store struct {
 	path   string
 	db     *bbolt.DB
-	broken error // no commit can be trusted any more
+	file   *os.File // of db
+	room   int64    // bytes of the disk that are set aside for the file; see reserve
+	doubt  error    // a commit failed so that what the file says may not be on disk; see renew
+	broken error    // no commit can be trusted any more
 }
 
 var _ registry.Store = (*Store)(nil)
@@ -131,7 +134,9 @@ func open(dir string, timeout time.Duration) (*Store, error) {
 		_ = s.db.Close()
 		return nil, err
 	}
+	s.file = f
 	s.removeTemporary(dir)
+	s.reserve()
 	return s, nil
 }
 
@@ -200,34 +205,18 @@ func (s *Store) damaged(why string) error {
 
 // create makes an empty state file, whole or not at all.
 func (s *Store) create(dir string) error {
-	f, err := os.CreateTemp(dir, fileName+".new-")
-	if err != nil {
-		return err
-	}
-	temp := f.Name()
-	defer os.Remove(temp)
-	if err := f.Close(); err != nil {
-		return err
-	}
-	failpoint("temporary made")
-	var bolt *os.File
-	db, err := openBolt(temp, time.Second, &bolt)
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{metaBucket, clientsBucket, gravesBucket} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
+	temp, db, _, err := s.build(dir, func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(metaBucket)
 		if err := meta.Put(versionKey, []byte(strconv.Itoa(version))); err != nil {
 			return err
 		}
 		return putSummary(meta, summary{})
 	})
-	if err := errors.Join(err, db.Sync(), db.Close()); err != nil {
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp)
+	if err := db.Close(); err != nil {
 		return err
 	}
 	failpoint("temporary written")
@@ -237,6 +226,43 @@ func (s *Store) create(dir string) error {
 		return err
 	}
 	failpoint("linked")
+	return syncDir(dir)
+}
+
+// build makes a temporary file that has what fill puts into its buckets, and
+// is on disk. It stays open.
+func (s *Store) build(dir string, fill func(*bbolt.Tx) error) (temp string, db *bbolt.DB, bolt *os.File, err error) {
+	f, err := os.CreateTemp(dir, fileName+".new-")
+	if err != nil {
+		return "", nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if err := f.Close(); err != nil {
+		return "", nil, nil, err
+	}
+	failpoint("temporary made")
+	if db, err = openBolt(f.Name(), time.Second, &bolt); err != nil {
+		return "", nil, nil, err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{metaBucket, clientsBucket, gravesBucket} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return fill(tx)
+	})
+	if err = errors.Join(err, db.Sync()); err != nil {
+		return "", nil, nil, errors.Join(err, db.Close())
+	}
+	return f.Name(), db, bolt, nil
+}
+
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -422,17 +448,31 @@ func (s *Store) Commit(b registry.Batch) error {
 		return s.broken
 	}
 	failpoint("before commit")
+	if s.doubt != nil {
+		if err := s.guard(s.renew); err != nil {
+			return s.failed(fmt.Errorf("%w; that is why it is written anew, which fails, too: %w%s", s.doubt, err, hint(err)))
+		}
+	}
 	err := s.guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error { return s.apply(tx, b) })
 	})
 	failpoint("after commit")
 	if err != nil {
+		write, ok := errors.AsType[*fs.PathError](err)
 		err = fmt.Errorf("writing the state file %s: %w%s", s.path, err, hint(err))
-		if errors.Is(err, syscall.EIO) || errors.Is(err, errDamaged) {
-			// Once a write has failed so, the kernel may have forgotten
-			// what was to be written: a later success proves nothing.
-			s.broken = fmt.Errorf("not written since this happened, restart mandos when the disk is well: %w", err)
+		if !ok || write.Op != "write" {
+			s.doubt = err
 		}
+		return s.failed(err)
+	}
+	s.reserve()
+	return nil
+}
+
+// failed notes that a commit failed by err, and returns it.
+func (s *Store) failed(err error) error {
+	if errors.Is(err, errDamaged) {
+		s.broken = fmt.Errorf("not written since this happened: %w", err)
 	}
 	return err
 }
