@@ -1,0 +1,77 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+
+	"mandos/internal/client"
+	"mandos/internal/keyid"
+)
+
+// An index finds what stands for a client by the client's name and keys.
+type index[T any] struct {
+	byName  map[string]T
+	byKeyID map[keyid.KeyID]T
+	byPrint map[keyid.Fingerprint]T
+}
+
+// newIndex returns an index that has room for n clients.
+func newIndex[T any](n int) index[T] {
+	return index[T]{make(map[string]T, n), make(map[keyid.KeyID]T, n), make(map[keyid.Fingerprint]T, n)}
+}
+
+// add has the name and the keys of set mean v.
+func (x *index[T]) add(set *client.Settings, v T) {
+	x.byName[set.Name] = v
+	if !set.KeyID.IsZero() {
+		x.byKeyID[set.KeyID] = v
+	}
+	if !set.Fingerprint.IsZero() {
+		x.byPrint[set.Fingerprint] = v
+	}
+}
+
+// get returns what id means. A key is written as the registry writes it, or
+// it is no key of anybody.
+func (x *index[T]) get(id Identity) (v T, ok bool) {
+	switch id.Kind {
+	case ByName:
+		v, ok = x.byName[id.Value]
+	case ByKeyID:
+		if k, err := keyid.ParseKeyID(id.Value); err == nil && k.String() == id.Value {
+			v, ok = x.byKeyID[k]
+		}
+	case ByFingerprint:
+		if f, err := keyid.ParseFingerprint(id.Value); err == nil && f.String() == id.Value {
+			v, ok = x.byPrint[f]
+		}
+	}
+	return v, ok
+}
+
+// indexed returns the index of a configuration, or says what is wrong with it
+// as a whole.
+func indexed(settings []client.Settings) (index[*client.Settings], error) {
+	x := newIndex[*client.Settings](len(settings))
+	var errs []error
+	for i := range settings {
+		set := &settings[i]
+		if set.Name == "" || set.KeyID.IsZero() && set.Fingerprint.IsZero() {
+			errs = append(errs, fmt.Errorf("client %q has no name or no key", set.Name))
+		}
+		taken := func(other *client.Settings, kind Kind, value string) {
+			errs = append(errs, fmt.Errorf("clients %q and %q have the same %s %s", other.Name, set.Name, kind, value))
+		}
+		if other := x.byName[set.Name]; other != nil {
+			taken(other, ByName, set.Name)
+		}
+		if other := x.byKeyID[set.KeyID]; other != nil {
+			taken(other, ByKeyID, set.KeyID.String())
+		}
+		if other := x.byPrint[set.Fingerprint]; other != nil {
+			taken(other, ByFingerprint, set.Fingerprint.String())
+		}
+		x.add(set, set)
+	}
+	return x, errors.Join(errs...)
+}
