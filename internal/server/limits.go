@@ -3,6 +3,8 @@ package server
 import (
 	"container/list"
 	"net/netip"
+	"slices"
+	"time"
 )
 
 // A source is what one peer can be expected to have one of: an IPv4 address,
@@ -26,71 +28,197 @@ func sourceOf(addr netip.Addr) source {
 	return source{prefix: prefix}
 }
 
-// A table holds the sessions that are open, and decides who has to go when
-// there are too many: the oldest that hasn't proved who it is. So an attacker
-// who holds all sessions open keeps nobody out: whoever comes next gets in,
-// and has time enough to prove itself.
-//
-// What a source has is counted until it has proved who it is: after a site's
-// power cut, many honest clients of one network wait for approval.
-type table struct {
-	max, maxPerSource int
-
-	open     int                   // all sessions
-	unproved list.List             // of *session, the oldest first
-	sources  map[source]*list.List // the same, by source
-	places   map[*session]places   // of those in unproved
+// A stage of their lives holds a limited number of sessions, in groups. A
+// group may have as many of them as are left free: one alone gets half of
+// all, ten get an eleventh each, and there is always room for a group that
+// has none, unless there are as many groups as sessions.
+type stage[K comparable] struct {
+	max    int
+	len    int
+	groups map[K]*list.List // of *session, the oldest first
 }
 
-// places are the elements of a session in the lists of a table.
-type places struct{ all, bySource *list.Element }
+// count returns how many sessions group k has.
+func (st *stage[K]) count(k K) int {
+	if group := st.groups[k]; group != nil {
+		return group.Len()
+	}
+	return 0
+}
 
-// add takes s in. It returns the session that must be cut off for it, if
-// any, or false if there is no room and nobody to cut off.
-func (t *table) add(s *session) (evicted *session, ok bool) {
-	if own := t.sources[s.source]; own != nil && own.Len() >= t.maxPerSource {
-		evicted = own.Front().Value.(*session)
-	} else if t.open >= t.max {
-		if t.unproved.Len() == 0 {
-			return nil, false
+// admits reports whether group k may have one more.
+func (st *stage[K]) admits(k K) bool { return st.count(k) < st.max-st.len }
+
+func (st *stage[K]) add(k K, s *session) {
+	if st.groups == nil {
+		st.groups = make(map[K]*list.List)
+	}
+	if st.groups[k] == nil {
+		st.groups[k] = list.New()
+	}
+	s.place = st.groups[k].PushBack(s)
+	st.len++
+}
+
+func (st *stage[K]) remove(k K, s *session) {
+	group := st.groups[k]
+	group.Remove(s.place)
+	s.place = nil
+	st.len--
+	if group.Len() == 0 {
+		delete(st.groups, k)
+	}
+}
+
+// oldest returns the sessions of group k that fit, the oldest first, at most
+// n.
+func (st *stage[K]) oldest(k K, n int, fit func(*session) bool) (found []*session) {
+	group := st.groups[k]
+	if group == nil {
+		return nil
+	}
+	for e := group.Front(); e != nil && len(found) < n; e = e.Next() {
+		if s := e.Value.(*session); fit(s) {
+			found = append(found, s)
 		}
-		evicted = t.unproved.Front().Value.(*session)
 	}
-	if evicted != nil {
-		t.remove(evicted)
-	}
-	if t.sources == nil {
-		t.sources, t.places = make(map[source]*list.List), make(map[*session]places)
-	}
-	if t.sources[s.source] == nil {
-		t.sources[s.source] = list.New()
-	}
-	t.open++
-	s.counted = true
-	t.places[s] = places{t.unproved.PushBack(s), t.sources[s.source].PushBack(s)}
-	return evicted, true
+	return found
 }
 
-// proved notes that s has proved who it is: it can't be evicted any more.
-func (t *table) proved(s *session) {
-	p, ok := t.places[s]
-	if !ok {
-		return
-	}
-	delete(t.places, s)
-	t.unproved.Remove(p.all)
-	own := t.sources[s.source]
-	own.Remove(p.bySource)
-	if own.Len() == 0 {
-		delete(t.sources, s.source)
-	}
+// A table holds all sessions, and decides who is served when they are too
+// many.
+//
+// A connection is first served until it has proved who it is, grouped by
+// source. If its source has its share, it waits in line, and costs a socket
+// and little else. While a source has somebody in line, those of it that have
+// kept the server waiting for longer than patience are cut off. So a source
+// that holds its connections open keeps nobody out, not even of itself for
+// long; one whose hosts all boot at once gets them served one after the other,
+// at the pace of the server; and neither is in another's way.
+//
+// Who has proved who it is is grouped by client. A client that has more than
+// maxPerClient loses the oldest of those that are older than patience.
+type table struct {
+	waiting      stage[source]
+	unproved     stage[source]
+	proved       stage[string]
+	maxPerClient int
+	patience     time.Duration
+
+	lines list.List // the sources of waiting, in turn
 }
 
-// remove forgets s. An evicted session is removed twice.
+// arrive takes s in, and reports whether it is to be served at once; if not,
+// whether it has got a place in line.
+func (t *table) arrive(s *session) (served, ok bool) {
+	first := t.waiting.count(s.source) == 0
+	switch {
+	case first && t.unproved.admits(s.source):
+		s.in = inUnproved
+		t.unproved.add(s.source, s)
+		return true, true
+	case !t.waiting.admits(s.source):
+		return false, false
+	}
+	if first {
+		t.lines.PushBack(s.source)
+	}
+	s.in = inWaiting
+	t.waiting.add(s.source, s)
+	return false, true
+}
+
+// next returns a session from a line that can be served now, or nil. It is to
+// be asked again whenever a session has been removed.
+func (t *table) next() *session {
+	for range t.lines.Len() {
+		line := t.lines.Front()
+		from := line.Value.(source)
+		t.lines.MoveToBack(line)
+		if !t.unproved.admits(from) {
+			continue
+		}
+		s := t.waiting.groups[from].Front().Value.(*session)
+		t.waiting.remove(from, s)
+		if t.waiting.count(from) == 0 {
+			t.lines.Remove(line)
+		}
+		s.in = inUnproved
+		t.unproved.add(from, s)
+		return s
+	}
+	return nil
+}
+
+// impatience returns the sessions that are to be cut off for those in line.
+func (t *table) impatience() (late []*session) {
+	isLate := func(s *session) bool { return s.waited() >= t.patience }
+	for line := t.lines.Front(); line != nil; line = line.Next() {
+		from := line.Value.(source)
+		late = append(late, t.unproved.oldest(from, t.waiting.count(from), isLate)...)
+	}
+	if len(late) > 0 || t.lines.Len() == 0 || t.unproved.len < t.unproved.max {
+		return late
+	}
+	// Nothing is free, even for a source that has nothing: it is taken from
+	// those that have most.
+	var all []source
+	for from := range t.unproved.groups {
+		all = append(all, from)
+	}
+	slices.SortFunc(all, func(a, b source) int { return t.unproved.count(b) - t.unproved.count(a) })
+	for _, from := range all {
+		late = append(late, t.unproved.oldest(from, t.lines.Len()-len(late), isLate)...)
+	}
+	return late
+}
+
+// prove notes that s has proved to be the client called name. It returns the
+// sessions that are to be cut off for it, or false if there is no room.
+func (t *table) prove(s *session, name string) (late []*session, ok bool) {
+	if !t.proved.admits(name) {
+		return nil, false
+	}
+	t.remove(s)
+	s.in, s.client, s.since = inProved, name, time.Now()
+	t.proved.add(name, s)
+	return t.proved.oldest(name, t.proved.count(name)-t.maxPerClient, func(s *session) bool {
+		return time.Since(s.since) >= t.patience
+	}), true
+}
+
+// remove forgets s, which is served or was never taken in.
 func (t *table) remove(s *session) {
-	t.proved(s)
-	if s.counted {
-		s.counted = false
-		t.open--
+	switch s.in {
+	case inUnproved:
+		t.unproved.remove(s.source, s)
+	case inProved:
+		t.proved.remove(s.client, s)
 	}
+	s.in = nowhere
+}
+
+// spare returns the session that is to be missed least: the last in a line,
+// which must be closed, or else the oldest that is served and unproved.
+func (t *table) spare() *session {
+	if line := t.lines.Front(); line != nil {
+		from := line.Value.(source)
+		s := t.waiting.groups[from].Back().Value.(*session)
+		t.waiting.remove(from, s)
+		if t.waiting.count(from) == 0 {
+			t.lines.Remove(line)
+		}
+		s.in = nowhere
+		return s
+	}
+	var most source
+	for from := range t.unproved.groups {
+		if t.unproved.count(from) > t.unproved.count(most) {
+			most = from
+		}
+	}
+	if all := t.unproved.oldest(most, 1, func(*session) bool { return true }); len(all) > 0 {
+		return all[0]
+	}
+	return nil
 }

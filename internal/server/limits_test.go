@@ -1,8 +1,11 @@
 package server
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestSourceOf(t *testing.T) {
@@ -27,53 +30,228 @@ func TestSourceOf(t *testing.T) {
 	}
 }
 
-func TestTable(t *testing.T) {
-	tab := &table{max: 4, maxPerSource: 2}
-	from := func(addr string) *session { return &session{source: sourceOf(netip.MustParseAddr(addr))} }
-	add := func(s *session, wantEvicted *session, wantOK bool) {
-		t.Helper()
-		evicted, ok := tab.add(s)
-		if evicted != wantEvicted || ok != wantOK {
-			t.Fatalf("evicted %p, %v; want %p, %v", evicted, ok, wantEvicted, wantOK)
-		}
-	}
-	a1, a2, a3 := from("192.0.2.1"), from("192.0.2.1"), from("192.0.2.1")
-	b1, c1, d1, e1 := from("192.0.2.2"), from("192.0.2.3"), from("192.0.2.4"), from("192.0.2.5")
+// newTable returns a table with these limits.
+func newTable(waiting, unproved, proved int) *table {
+	t := &table{maxPerClient: 2, patience: patience}
+	t.waiting.max, t.unproved.max, t.proved.max = waiting, unproved, proved
+	return t
+}
 
-	add(a1, nil, true)
-	add(b1, nil, true)
-	add(a2, nil, true)
-	add(a3, a1, true) // the source is full: its own oldest goes, not the oldest of all
-	tab.remove(a1)    // what its goroutine does in the end: nothing more
-	add(c1, nil, true)
-	if tab.open != 4 {
-		t.Fatalf("%d sessions are open, want 4", tab.open)
+// A turnstile drives a table as a server does.
+type turnstile struct {
+	*testing.T
+	*table
+	served map[*session]bool
+}
+
+func (t turnstile) arrive(addr string) *session {
+	s := &session{source: sourceOf(netip.MustParseAddr(addr))}
+	if served, _ := t.table.arrive(s); served {
+		t.begin(s)
 	}
-	tab.proved(b1)
-	add(d1, a2, true) // full: the oldest goes that hasn't proved who it is
-	tab.proved(a3)
-	tab.proved(c1)
-	tab.proved(d1)
-	add(e1, nil, false) // full of proved sessions
-	tab.remove(b1)
-	add(e1, nil, true)
-	for _, s := range []*session{a2, a3, c1, d1, e1} {
-		tab.remove(s)
-	}
-	if tab.open != 0 || tab.unproved.Len() != 0 || len(tab.sources) != 0 || len(tab.places) != 0 {
-		t.Errorf("something is left: %+v", tab)
+	return s
+}
+
+func (t turnstile) begin(s *session) {
+	s.begun = time.Now()
+	s.waits.start(0)
+	t.served[s] = true
+}
+
+func (t turnstile) leave(s *session) {
+	t.remove(s)
+	delete(t.served, s)
+	for s := t.next(); s != nil; s = t.next() {
+		t.begin(s)
 	}
 }
 
-// TestTableProvedPerSource: who has proved itself doesn't count against its
-// source.
-func TestTableProvedPerSource(t *testing.T) {
-	tab := &table{max: 100, maxPerSource: 2}
-	for range 50 {
-		s := &session{source: source{zone: "eth0"}}
-		if evicted, ok := tab.add(s); evicted != nil || !ok {
-			t.Fatal("no room")
-		}
-		tab.proved(s)
+// sweep ends who is impatient, and returns how many.
+func (t turnstile) sweep() int {
+	late := t.impatience()
+	for _, s := range late {
+		t.leave(s)
 	}
+	return len(late)
+}
+
+func (t turnstile) counts(unproved, waiting int) {
+	t.Helper()
+	if t.unproved.len != unproved || t.waiting.len != waiting || len(t.served) != unproved {
+		t.Fatalf("%d are served (%d) and %d wait, want %d and %d", t.unproved.len, len(t.served), t.waiting.len, unproved, waiting)
+	}
+}
+
+// inBubble runs f with a table of these limits and a clock of its own.
+func inBubble(t *testing.T, waiting, unproved, proved int, f func(turnstile)) {
+	synctest.Test(t, func(t *testing.T) {
+		f(turnstile{t, newTable(waiting, unproved, proved), map[*session]bool{}})
+	})
+}
+
+// TestShares: a source gets what is left free, and whoever comes from
+// elsewhere is served all the same.
+func TestShares(t *testing.T) {
+	inBubble(t, 100, 16, 16, func(t turnstile) {
+		for range 50 {
+			t.arrive("192.0.2.1")
+		}
+		t.counts(8, 42)
+		for range 50 {
+			t.arrive("192.0.2.2")
+		}
+		t.counts(12, 42+29) // half of what was left of either
+		for range 50 {
+			t.arrive("192.0.2.3")
+		}
+		t.counts(14, 42+29+15)
+		if s := t.arrive("2001:db8::1"); !t.served[s] {
+			t.Error("who comes from elsewhere isn't served")
+		}
+		if _, ok := t.table.arrive(&session{source: sourceOf(netip.MustParseAddr("192.0.2.1"))}); ok {
+			t.Error("the line of one source takes more than its share")
+		}
+	})
+}
+
+// TestLines: who is in line is served in turn, source by source, and nobody
+// is cut off who hasn't kept the server waiting.
+func TestLines(t *testing.T) {
+	inBubble(t, 100, 4, 4, func(t turnstile) {
+		var a, b []*session
+		for range 4 {
+			a = append(a, t.arrive("192.0.2.1"))
+		}
+		for range 4 {
+			b = append(b, t.arrive("192.0.2.2"))
+		}
+		if !t.served[a[0]] || !t.served[a[1]] || !t.served[b[0]] {
+			t.Fatal("not the first are served")
+		}
+		t.counts(3, 5)
+		for _, s := range a[:2] {
+			s.waits.stop(0) // it is us who take long
+		}
+		time.Sleep(patience - 1)
+		if n := t.sweep(); n > 0 {
+			t.Errorf("%d are cut off that were patient", n)
+		}
+		time.Sleep(1)
+		if t.sweep(); !t.served[a[0]] || !t.served[a[1]] {
+			t.Error("who has to wait for us is cut off")
+		}
+		if t.served[b[0]] || !t.served[b[1]] {
+			t.Error("who keeps us waiting isn't cut off for the next")
+		}
+		t.leave(a[0])
+		t.leave(a[1])
+		if !t.served[a[2]] || t.served[a[3]] && t.served[b[3]] {
+			t.Error("the lines aren't served in turn")
+		}
+	})
+}
+
+// TestSlowLoris: a source that holds its connections open, and comes again
+// when it is cut off, doesn't even keep those out that share it.
+func TestSlowLoris(t *testing.T) {
+	inBubble(t, 1000, 20, 20, func(t turnstile) {
+		for range 200 {
+			t.arrive("fe80::1%eth0")
+		}
+		honest := t.arrive("fe80::2%eth0")
+		start := time.Now()
+		for !t.served[honest] {
+			time.Sleep(sweepPeriod)
+			for range t.sweep() {
+				t.arrive("fe80::1%eth0")
+			}
+			if time.Since(start) > time.Minute {
+				t.Fatal("is never served")
+			}
+		}
+		// Twenty times half of the places.
+		if took := time.Since(start); took > 21*(patience+sweepPeriod) {
+			t.Errorf("is served after %v", took)
+		}
+	})
+}
+
+// TestManySources: attackers that hold all places, each from a source of its
+// own, make room for who comes from elsewhere.
+func TestManySources(t *testing.T) {
+	inBubble(t, 100, 8, 8, func(t turnstile) {
+		for i := range 8 {
+			t.arrive(fmt.Sprintf("192.0.2.%d", i))
+		}
+		honest := t.arrive("2001:db8::1")
+		t.counts(8, 1)
+		time.Sleep(patience)
+		if n := t.sweep(); n != 1 || !t.served[honest] {
+			t.Errorf("%d are cut off for one who waits; it is served: %v", n, t.served[honest])
+		}
+	})
+}
+
+// TestNothingIsLeft: a table forgets who is gone.
+func TestNothingIsLeft(t *testing.T) {
+	inBubble(t, 10, 4, 4, func(t turnstile) {
+		for i := range 20 {
+			t.arrive(fmt.Sprintf("192.0.2.%d", i%3))
+		}
+		if s := t.spare(); s == nil || t.served[s] {
+			t.Error("not one in line is spared first")
+		}
+		for len(t.served) > 0 {
+			for s := range t.served {
+				if _, ok := t.prove(s, "foo"); !ok {
+					t.Error("no room for a client")
+				}
+				t.leave(s)
+				break
+			}
+		}
+		if t.spare() != nil {
+			t.Error("there is somebody to be spared")
+		}
+		t.counts(0, 0)
+		if len(t.waiting.groups)+len(t.unproved.groups)+len(t.proved.groups)+t.proved.len+t.lines.Len() > 0 {
+			t.Errorf("something is left: %+v", t.table)
+		}
+	})
+}
+
+// TestSessionsOfOneClient: who has a client's key takes the place of that
+// client's old sessions, not those of others, and not all there are.
+func TestSessionsOfOneClient(t *testing.T) {
+	inBubble(t, 10, 100, 24, func(t turnstile) {
+		prove := func(name string) (late []*session, ok bool) {
+			t.Helper()
+			s := t.arrive("192.0.2.1")
+			return t.prove(s, name)
+		}
+		for range 12 {
+			if late, ok := prove("foo"); !ok || len(late) > 0 {
+				t.Fatalf("%d are cut off that are young; there is room: %v", len(late), ok)
+			}
+		}
+		if _, ok := prove("foo"); ok {
+			t.Error("one client has more than half of all places")
+		}
+		if _, ok := prove("bar"); !ok {
+			t.Error("there is no room for another client")
+		}
+		time.Sleep(patience)
+		late, ok := prove("bar")
+		if !ok || len(late) > 0 {
+			t.Errorf("%d sessions are cut off for one of another client; there is room: %v", len(late), ok)
+		}
+		first := t.proved.groups["foo"].Front().Value.(*session)
+		for range 3 {
+			t.leave(t.proved.groups["foo"].Back().Value.(*session))
+		}
+		late, ok = prove("foo")
+		if !ok || len(late) != 8 || late[0] != first { // all but two
+			t.Errorf("%d old sessions are cut off for a new one; there is room: %v", len(late), ok)
+		}
+	})
 }

@@ -37,7 +37,7 @@ func (l *loop) run(ctx, life context.Context) error {
 			l.answer()
 		default:
 			l.server.noise.Log(ctx, journal.AcceptFailed, journal.Err(err))
-			l.server.evictOldest() // it may be about open files
+			l.server.shed() // it may be about open files
 			select {
 			case <-time.After(acceptBackoff):
 			case <-ctx.Done():

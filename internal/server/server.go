@@ -60,14 +60,24 @@ const (
 	DefaultHandshakeTimeout = 10 * time.Second
 	DefaultWriteTimeout     = 30 * time.Second
 	DefaultStopTimeout      = 5 * time.Second
-	DefaultMaxSessions      = 2048
-	DefaultMaxPerSource     = 512
+	DefaultMaxWaiting       = 16384
+	DefaultMaxUnproved      = 512
+	DefaultMaxProved        = 8192
 )
 
 const (
 	closeTimeout  = time.Second            // for sending close_notify to a peer that is refused
 	acceptBackoff = 100 * time.Millisecond // after an error, such as too many open files
 	noiseBurst    = 20                     // entries of one kind in a minute
+
+	// patience is how long a peer may keep the server waiting, in all, while
+	// others of its source wait in line: some round trips around the world, and
+	// a signature by a slow processor.
+	patience = 2 * time.Second
+	// maxPerClient is how many sessions of one client may be older than
+	// patience: it has one, and some that it has forgotten.
+	maxPerClient = 8
+	sweepPeriod  = 100 * time.Millisecond // of looking for who is to be cut off, while there are lines
 )
 
 // A Server serves clients. Fields are set before Serve is called; those with
@@ -80,14 +90,18 @@ type Server struct {
 	HandshakeTimeout time.Duration // for greeting and handshake together
 	WriteTimeout     time.Duration // for writing the secret
 	StopTimeout      time.Duration // for sessions that are open when Serve's context ends
-	MaxSessions      int           // open at once
-	MaxPerSource     int           // of one source that haven't proved who they are
 
-	noise *journal.Throttle
+	// How many connections may be open at once: in line, served before they
+	// have proved who they are, and after. See table for who gets how many.
+	MaxWaiting, MaxUnproved, MaxProved int
+
+	patience time.Duration // see the constant
+	noise    *journal.Throttle
 
 	mu       sync.Mutex
 	table    table
-	sessions sync.WaitGroup
+	sweeping bool           // a sweep is under way, or will be
+	sessions sync.WaitGroup // those in line too
 	loops    []*loop
 }
 
@@ -133,9 +147,12 @@ func (s *Server) setDefaults() {
 	setDefault(&s.HandshakeTimeout, DefaultHandshakeTimeout)
 	setDefault(&s.WriteTimeout, DefaultWriteTimeout)
 	setDefault(&s.StopTimeout, DefaultStopTimeout)
-	setDefault(&s.MaxSessions, DefaultMaxSessions)
-	setDefault(&s.MaxPerSource, DefaultMaxPerSource)
-	s.table.max, s.table.maxPerSource = s.MaxSessions, s.MaxPerSource
+	setDefault(&s.MaxWaiting, DefaultMaxWaiting)
+	setDefault(&s.MaxUnproved, DefaultMaxUnproved)
+	setDefault(&s.MaxProved, DefaultMaxProved)
+	s.table.waiting.max, s.table.unproved.max, s.table.proved.max = s.MaxWaiting, s.MaxUnproved, s.MaxProved
+	setDefault(&s.patience, patience)
+	s.table.maxPerClient, s.table.patience = maxPerClient, s.patience
 	s.noise = journal.NewThrottle(s.Log, noiseBurst)
 }
 
@@ -146,44 +163,97 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// start gives conn a session, if there is room.
+// start gives conn a session, at once or when its turn comes. The session
+// lives at most as long as life.
 func (s *Server) start(life context.Context, conn net.Conn) {
-	ses := &session{server: s, conn: conn, peer: addrPort(conn.RemoteAddr())}
+	ses := &session{server: s, life: life, conn: conn, peer: addrPort(conn.RemoteAddr())}
 	ses.source = sourceOf(ses.peer.Addr())
-	ses.ctx, ses.end = context.WithCancelCause(life)
 	s.mu.Lock()
-	evicted, ok := s.table.add(ses)
-	s.mu.Unlock()
-	if evicted != nil {
-		evicted.end(errEvicted)
+	served, ok := s.table.arrive(ses)
+	if ok {
+		s.sessions.Add(1)
 	}
-	if !ok {
-		ses.end(nil)
+	if served {
+		ses.ready()
+	}
+	sweep := ok && !served && !s.sweeping
+	s.sweeping = s.sweeping || sweep
+	s.mu.Unlock()
+	switch {
+	case !ok:
 		_ = conn.Close()
 		s.noise.Log(life, journal.TurnedAway, journal.Peer(ses.peer))
-		return
-	}
-	s.sessions.Go(ses.serve)
-}
-
-func (s *Server) evictOldest() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if oldest := s.table.unproved.Front(); oldest != nil {
-		oldest.Value.(*session).end(errEvicted)
+	case served:
+		go ses.serve()
+	case sweep:
+		s.sweep()
 	}
 }
 
-func (s *Server) proved(ses *session) {
+// sweep cuts off who has to go for those in line, and comes again as long as
+// there are any.
+func (s *Server) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.table.proved(ses)
+	for _, late := range s.table.impatience() {
+		late.end(errEvicted)
+	}
+	if s.sweeping = s.table.lines.Len() > 0; s.sweeping {
+		time.AfterFunc(sweepPeriod, s.sweep)
+	}
 }
 
-func (s *Server) remove(ses *session) {
+// shed frees a descriptor.
+func (s *Server) shed() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	spare := s.table.spare()
+	s.mu.Unlock()
+	switch {
+	case spare == nil:
+	case spare.ctx == nil: // was in line
+		_ = spare.conn.Close()
+		s.sessions.Done()
+	default:
+		spare.end(errEvicted)
+	}
+}
+
+// proved notes that ses has proved to be the client called name, and reports
+// whether there is room for it.
+func (s *Server) proved(ses *session, name string) bool {
+	s.mu.Lock()
+	late, ok := s.table.prove(ses, name)
+	s.mu.Unlock()
+	for _, other := range late {
+		other.end(errEvicted)
+	}
+	s.admit()
+	return ok
+}
+
+// ended notes that ses is over.
+func (s *Server) ended(ses *session) {
+	s.mu.Lock()
 	s.table.remove(ses)
+	s.mu.Unlock()
+	s.admit()
+	s.sessions.Done()
+}
+
+// admit begins the sessions for which there is room.
+func (s *Server) admit() {
+	for {
+		s.mu.Lock()
+		next := s.table.next()
+		if next != nil {
+			next.ready()
+		}
+		s.mu.Unlock()
+		if next == nil {
+			return
+		}
+		go next.serve()
+	}
 }
 
 // addrPort returns addr with IPv4 addresses in their own form, or the zero

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mandos/internal/client"
@@ -26,19 +28,81 @@ var (
 	errRevoked    = errors.New("the client stopped being eligible while its secret was sent")
 	errCrashed    = errors.New("the session crashed")
 	errNoGreeting = errors.New("hung up without a word")
+	errNoRoom     = errors.New("too many sessions of clients are open")
 )
 
 // A session is one connection's life.
 type session struct {
 	server *Server
+	life   context.Context // of all sessions
 	conn   net.Conn
 	peer   netip.AddrPort
 	source source
 
-	ctx context.Context         // ends when the session must
-	end context.CancelCauseFunc // ends it
+	// Set by ready.
+	ctx   context.Context         // ends when the session must
+	end   context.CancelCauseFunc // ends it
+	begun time.Time
+	waits stopwatch // for the peer
 
-	counted bool // owned by the table
+	// The table's.
+	in     stageName
+	place  *list.Element
+	client string    // in inProved
+	since  time.Time // when it got there
+}
+
+// A stageName says in which stage of its life a session is counted.
+type stageName uint8
+
+const (
+	nowhere stageName = iota
+	inWaiting
+	inUnproved
+	inProved
+)
+
+// ready prepares s for serve. The server's mu is held: from now on others may
+// end s.
+func (s *session) ready() {
+	s.begun = time.Now()
+	s.ctx, s.end = context.WithCancelCause(s.life)
+}
+
+// A patient is a connection that counts the time for which the peer keeps the
+// session waiting. What takes us long doesn't count.
+type patient struct {
+	net.Conn
+	s *session
+}
+
+func (p patient) Read(b []byte) (int, error) {
+	p.s.waits.start(time.Since(p.s.begun))
+	n, err := p.Conn.Read(b)
+	p.s.waits.stop(time.Since(p.s.begun))
+	return n, err
+}
+
+// A stopwatch adds up times. One goroutine starts and stops it, others read it.
+type stopwatch struct {
+	sum   atomic.Int64 // nanoseconds
+	since atomic.Int64 // nanoseconds plus 1; 0: it stands
+}
+
+func (w *stopwatch) start(now time.Duration) { w.since.Store(int64(now) + 1) }
+
+func (w *stopwatch) stop(now time.Duration) {
+	w.sum.Add(int64(now) - (w.since.Swap(0) - 1))
+}
+
+// waited returns for how long the peer has kept the session waiting.
+func (s *session) waited() time.Duration {
+	now := time.Since(s.begun)
+	sum := time.Duration(s.waits.sum.Load())
+	if since := s.waits.since.Load(); since > 0 {
+		sum += now - time.Duration(since-1)
+	}
+	return sum
 }
 
 // run is the whole of a session, in seven steps. Its error says why the peer
@@ -51,7 +115,7 @@ func (s *session) run() (event journal.Event, err error) {
 	}
 
 	// 2. Greeting.
-	conn, err := readGreeting(s.conn)
+	conn, err := readGreeting(patient{s.conn, s})
 	if err != nil {
 		return journal.BadGreeting, err
 	}
@@ -69,7 +133,9 @@ func (s *session) run() (event journal.Event, err error) {
 	if err != nil {
 		return journal.HandshakeFailed, s.refuse(tls, err)
 	}
-	s.server.proved(s)
+	if !s.server.proved(s, name) {
+		return journal.TurnedAway, errNoRoom
+	}
 
 	// 5. Approval, for as long as it takes or the client waits.
 	if err := s.conn.SetDeadline(time.Time{}); err != nil {
@@ -193,7 +259,7 @@ func (s *session) cut() {
 
 // serve runs the session and logs how it ended.
 func (s *session) serve() {
-	defer s.server.remove(s)
+	defer s.server.ended(s)
 	defer s.conn.Close()
 	defer s.end(nil)
 	stop := context.AfterFunc(s.ctx, s.cut)

@@ -1,0 +1,286 @@
+// Package attack_test holds the server against crowds: hostile ones, and a
+// whole site that boots at once. The server, the crowd and the clients that
+// have to be served meanwhile are processes of their own, on the loopback,
+// each with source addresses of its own.
+//
+// Without $ATTACK it is small and has no opinion on time. `make attack` runs
+// it in full, prints figures, and has one.
+package attack_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"mandos/internal/daemon"
+	"mandos/internal/keyid"
+	"mandos/internal/keytls"
+)
+
+// TestMain is also the server, and the crowd.
+func TestMain(m *testing.M) {
+	switch os.Getenv("ATTACK_ROLE") {
+	case "server":
+		os.Exit(daemon.Command{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Version: "test"}.Run(context.Background()))
+	case "crowd":
+		os.Exit(crowdMain())
+	}
+	os.Exit(m.Run())
+}
+
+// deadline is how long what must happen may take.
+const deadline = time.Minute
+
+// keyOf returns the n-th key. They are the same in each process.
+func keyOf(n int) ed25519.PrivateKey {
+	var seed [ed25519.SeedSize]byte
+	binary.BigEndian.PutUint64(seed[:], uint64(n)+1)
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+func keyIDOf(n int) string {
+	spki, err := x509.MarshalPKIXPublicKey(keyOf(n).Public())
+	if err != nil {
+		panic(err)
+	}
+	return keyid.OfSPKI(spki).String()
+}
+
+// secretOf returns the n-th client's secret, as long as that of a usual
+// password with an RSA key of 4096 bits and a signature.
+func secretOf(n int) []byte {
+	secret := bytes.Repeat([]byte{byte(n), byte(n >> 8), 0xa5}, 400)
+	return secret[:1190]
+}
+
+// section is the n-th client's in clients.conf.
+func section(n int, more ...string) string {
+	return fmt.Sprintf("[c%d]\nkey_id = %s\nsecret = %s\nchecker = true\ninterval = P1D\ntimeout = P2D\n%s\n\n", n, keyIDOf(n),
+		base64.StdEncoding.EncodeToString(secretOf(n)), strings.Join(more, "\n"))
+}
+
+// dial connects to addr from the loopback address source.
+func dial(source, addr string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: deadline}
+	return d.Dial("tcp", addr)
+}
+
+// fetch asks at addr with the n-th key, as a client does.
+func fetch(source, addr string, n int) ([]byte, error) {
+	conn, err := dial(source, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(deadline)); err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(conn, "1\r\n"); err != nil {
+		return nil, err
+	}
+	tls := keytls.Server(conn, &keytls.Config{Key: keyOf(n)})
+	got, err := io.ReadAll(tls)
+	if err == nil {
+		_ = tls.CloseNotify()
+	}
+	return got, err
+}
+
+// get is fetch for a client, which wants its secret.
+func get(source, addr string, n int) error {
+	got, err := fetch(source, addr, n)
+	switch {
+	case err != nil:
+		return err
+	case !bytes.Equal(got, secretOf(n)):
+		return fmt.Errorf("got %d bytes that aren't the secret", len(got))
+	}
+	return nil
+}
+
+// A process is one that tests started.
+type process struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	ended chan struct{}
+
+	mu    sync.Mutex
+	out   bytes.Buffer
+	grown chan struct{} // closed and replaced at each line
+}
+
+// startProcess runs program with the role in $ATTACK_ROLE. Its standard error
+// is kept; it is killed when the test ends.
+func startProcess(t *testing.T, program, role string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(program, args...), grown: make(chan struct{}), ended: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), "ATTACK_ROLE="+role, "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent")
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for r := bufio.NewReader(stderr); ; {
+			line, err := r.ReadString('\n')
+			p.mu.Lock()
+			p.out.WriteString(line)
+			close(p.grown)
+			p.grown = make(chan struct{})
+			p.mu.Unlock()
+			if err != nil {
+				break
+			}
+		}
+		_ = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		if log := p.written(); t.Failed() {
+			t.Logf("%s wrote:\n%s", role, log[max(0, len(log)-1000):])
+		}
+	})
+	return p
+}
+
+func (p *process) written() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// await waits until p has written what matches pattern.
+func (p *process) await(pattern string) []string {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	timeout := time.After(2 * deadline)
+	for {
+		p.mu.Lock()
+		m, grown := re.FindStringSubmatch(p.out.String()), p.grown
+		p.mu.Unlock()
+		if m != nil {
+			return m
+		}
+		select {
+		case <-grown:
+		case <-p.ended:
+			if !re.MatchString(p.written()) {
+				p.t.Fatalf("ended without writing %q", pattern)
+			}
+		case <-timeout:
+			p.t.Fatalf("doesn't write %q", pattern)
+		}
+	}
+}
+
+// serve starts a server with these sections of clients.conf, and returns
+// where it listens. $ATTACK_SERVER may name another program than this
+// source's.
+func serve(t *testing.T, sections []string) (*process, string) {
+	t.Helper()
+	program := os.Getenv("ATTACK_SERVER")
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "mandos-attack-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "clients.conf"), []byte(strings.Join(sections, "")), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	p := startProcess(t, program, "server", "--no-ipv6", "--address", "127.0.0.1", "--configdir", dir)
+	p.await("ready to serve clients")
+	return p, p.await(`listening for clients: address="?(\S+?)"?\s`)[1]
+}
+
+// openFiles returns how many descriptors p has.
+func (p *process) openFiles() int {
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(fds)
+}
+
+// memory returns a field of p's /proc/…/status, such as VmRSS, in KiB.
+func (p *process) memory(field string) int {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m := regexp.MustCompile(field + `:\s+(\d+) kB`).FindStringSubmatch(string(status))
+	if m == nil {
+		p.t.Fatalf("no %s in %s", field, status)
+	}
+	kb, _ := strconv.Atoi(m[1])
+	return kb
+}
+
+// stacks ends p and returns the stacks of its goroutines.
+func (p *process) stacks() []string {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(deadline):
+		p.t.Fatal("doesn't end")
+	}
+	_, dump, _ := strings.Cut(p.written(), "SIGQUIT: quit")
+	var stacks []string
+	for stack := range strings.SplitSeq(dump, "\n\n") {
+		if strings.HasPrefix(stack, "goroutine ") {
+			stacks = append(stacks, stack)
+		}
+	}
+	return stacks
+}
+
+// full reports whether figures are wanted.
+func full() bool { return os.Getenv("ATTACK") != "" }
+
+// eventually polls until ok, which must come to pass.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(deadline); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("not within %v: %s", deadline, what)
+			return
+		}
+	}
+}
