@@ -77,8 +77,12 @@ func TestUnderAttack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var files int
-	settled := func() bool { files = server.openFiles(); return files == server.openFiles() }
+	var files int // now
+	settled := func() bool {
+		was := files
+		files = server.openFiles()
+		return files == was
+	}
 	eventually(t, "the server settles", settled)
 	calm := files
 	memory := server.memory("VmRSS")
@@ -119,22 +123,35 @@ func TestUnderAttack(t *testing.T) {
 	peak := server.memory("VmHWM")
 
 	tallies := map[string]tally{"idle": idle.disperse(), "strangers": strangers.disperse(), "refused": refused.disperse()}
-	eventually(t, "the server's descriptors are back to what they were", func() bool {
+	settled = func() bool {
+		was := files
 		files = server.openFiles()
-		return files <= calm
-	})
+		return files <= calm && files == was
+	}
+	eventually(t, "the server's descriptors are back to what they were", settled)
 	for n := range clients {
 		if err := get(honest[n], addr, n); err != nil {
 			t.Errorf("a client after the attack: %v", err)
 		}
 	}
+	eventually(t, "the server's descriptors are back to what they were", settled)
 	after := server.memory("VmRSS")
 	for _, err := range failures {
 		t.Errorf("a client was not served: %v", err)
 	}
 
-	log := server.written()
-	lines := kinds(log)
+	stacks := server.stacks()
+	for _, stack := range stacks {
+		if strings.Contains(stack, "internal/server.(*session)") {
+			t.Errorf("a session is left: %s", stack)
+		}
+	}
+
+	if len(stacks) > 40 { // the runtime's own are among them
+		t.Errorf("%d goroutines are left", len(stacks))
+	}
+
+	lines := kinds(server.written())
 	handouts := lines["releasing a client's secret to it"]
 	if want := len(waits) - len(failures) + 2*clients; handouts != want {
 		t.Errorf("%d hand-outs are in the log, want %d", handouts, want)
@@ -144,13 +161,6 @@ func TestUnderAttack(t *testing.T) {
 	for kind, n := range lines {
 		if limit := 2*20*minutes + 20; kind != "releasing a client's secret to it" && n > limit {
 			t.Errorf("%d lines %q, want at most %d", n, kind, limit)
-		}
-	}
-
-	stacks := server.stacks()
-	for _, stack := range stacks {
-		if strings.Contains(stack, "internal/server.(*session)") {
-			t.Errorf("a session is left: %s", stack)
 		}
 	}
 
@@ -206,12 +216,14 @@ func TestStorm(t *testing.T) {
 	storm := gather(t, crowd{Addr: addr, Sources: sources(1, 1), Hosts: hosts})
 	got := storm.tally()
 	slices.Sort(got.Served)
+	peak := server.memory("VmHWM")
+	server.stacks() // to the end of its log
 	if n := kinds(server.written())["releasing a client's secret to it"]; n < hosts {
 		t.Errorf("%d hand-outs are in the log, want at least %d", n, hosts)
 	}
 	t.Logf("%d hosts: p50 %.2f s, p99 %.2f s, the last %.2f s; asked again: %d", hosts,
 		got.Served[hosts/2], got.Served[hosts*99/100], got.Served[hosts-1], got.Retried)
-	t.Logf("server: at most %d KiB resident; log: %v", server.memory("VmHWM"), kinds(server.written()))
+	t.Logf("server: at most %d KiB resident; log: %v", peak, kinds(server.written()))
 	if full() && got.Retried > 0 {
 		t.Errorf("%d times a host had to ask again", got.Retried)
 	}

@@ -91,6 +91,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	d.server = &server.Server{Directory: d.registry, TLS: clientTLS(policy), Log: o.Log.With(journal.Component("server"))}
+	limitConnections(d.server, d.Config.MaxCheckers)
 	return d.run(ctx, listeners)
 }
 
