@@ -81,7 +81,7 @@ func scan(template string, yield func(text, name string) error) error {
 		case strings.HasPrefix(rest, "("):
 			name, after, closed := strings.Cut(rest[1:], ")")
 			if !closed || name == "" || !strings.HasPrefix(after, "s") {
-				return fmt.Errorf("%q is not complete: it must read %%(name)s", "%"+clip(rest))
+				return fmt.Errorf("%q is wrong: it must read %%(name)s, with an s", "%"+clip(rest))
 			}
 			if err := yield(text, name); err != nil {
 				return err

@@ -29,9 +29,9 @@ var expansions = []struct {
 	{template: "%(Host)s", wantErr: "%(Host)s has no value"},
 	{template: "%(nothing)s", wantErr: "%(nothing)s has no value"},
 	{template: "100%", wantErr: `at "%", there must be`},
-	{template: "%(host", wantErr: `"%(host" is not complete: it must read %(name)s`},
-	{template: "%(host)", wantErr: `"%(host)" is not complete: it must read %(name)s`},
-	{template: "%()s", wantErr: `"%()s" is not complete: it must read %(name)s`},
+	{template: "%(host", wantErr: `"%(host" is wrong: it must read %(name)s, with an s`},
+	{template: "%(host)", wantErr: `"%(host)" is wrong: it must read %(name)s, with an s`},
+	{template: "%()s", wantErr: `"%()s" is wrong: it must read %(name)s, with an s`},
 	{template: "date +%Y-%m", wantErr: `at "%Y-%m", there must be`},
 	{template: "%q" + strings.Repeat("é", 100), wantErr: `"%q` + strings.Repeat("é", 19) + `…"`},
 }
@@ -133,8 +133,8 @@ func TestValidateCommand(t *testing.T) {
 		{"%(hostname)s", "%(hostname)s is not known; the names are approval_delay"},
 		{"50%", "there must be"},
 		{"a\x00b", "NUL"},
-		{"%(host)d", `"%(host)d" is not complete: it must read %(name)s`},
-		{"%(host)5s", `"%(host)5s" is not complete: it must read %(name)s`},
+		{"%(host)d", `"%(host)d" is wrong: it must read %(name)s, with an s`},
+		{"%(host)5s", `"%(host)5s" is wrong: it must read %(name)s, with an s`},
 	} {
 		if err := Validate(tt.in); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: error %v, want one with %q", tt.in, err, tt.want)

@@ -273,7 +273,7 @@ func (l *loader) checker(s *section) string {
 	}
 	switch err := checker.Validate(v.text); {
 	case v.text == "":
-		l.complain(s, v, "the command is empty", "write \"checker = true\" if the client needs no checks")
+		l.complain(s, v, "the command is empty", "write \"checker = true\" if the client needs no checks, or remove the line for the default")
 	case len(v.text) > maxCommand:
 		l.complain(s, v, fmt.Sprintf("the command has %d bytes, more than %d", len(v.text), maxCommand), "put it into a script")
 	case err != nil:

@@ -90,7 +90,7 @@ func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
 		return "", &problem{what: "the file can't be examined: " + reason(err)}
 	}
 	if !info.Mode().IsRegular() {
-		return "", &problem{"this is no regular file", "put a file there"}
+		return "", &problem{"this is no regular file", "name one, or put one there"}
 	}
 	if mode := info.Mode().Perm(); mode&refuse != 0 {
 		verb, fix := "read or change", "o-rwx"

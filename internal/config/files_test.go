@@ -63,7 +63,7 @@ func TestNotRegular(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := refused(t, dir), path+": this is no regular file; put a file there"; got != want {
+	if got, want := refused(t, dir), path+": this is no regular file; name one, or put one there"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if err := os.Remove(path); err != nil {

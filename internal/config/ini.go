@@ -136,7 +136,7 @@ func (f *ini) read(file, text string) {
 		text = strings.TrimPrefix(text, "\ufeff")
 	}
 	if !utf8.ValidString(text) {
-		f.errorAt(place{file, firstInvalidLine(text)}, "", "", "the line isn't valid UTF-8", "convert the file, as with iconv -f latin1 -t utf-8 "+file+" >"+file+".new")
+		f.errorAt(place{file, firstInvalidLine(text)}, "", "", "the line isn't valid UTF-8", "convert it, as with iconv -f latin1 -t utf-8 "+file+" >"+file+".new, and put that in its place")
 		return
 	}
 	if strings.ContainsRune(text, '\r') {

@@ -55,7 +55,7 @@ func (x *expansion) expand(raw string, depth int) error {
 		case strings.HasPrefix(rest, "("):
 			name, after, closed := strings.Cut(rest[1:], ")")
 			if !closed || name == "" || !strings.HasPrefix(after, "s") {
-				return &problem{quoteLine("%"+rest) + " is not complete: it must read %(key)s", literal}
+				return &problem{quoteLine("%"+rest) + " is wrong: it must read %(key)s, with an s", literal}
 			}
 			e, ok := x.f.lookup(x.s, strings.ToLower(name))
 			if !ok {

@@ -80,7 +80,8 @@ func parseRFC3339(s string) (time.Duration, error) {
 
 // parseUnits reads "1Y2M3D" and says whether there were weeks in it.
 func parseUnits(s string, units []unit) (total time.Duration, weeks bool, err error) {
-	var next byte // the only letter allowed; 0 before the first item
+	var next byte          // the only letter allowed; 0 before the first item
+	var last time.Duration // the unit before
 	for i, first := 0, true; i < len(s); first = false {
 		start := i
 		for i < len(s) && '0' <= s[i] && s[i] <= '9' {
@@ -98,14 +99,20 @@ func parseUnits(s string, units []unit) (total time.Duration, weeks bool, err er
 				u = &units[k]
 			}
 		}
-		if u == nil {
+		switch {
+		case u == nil && (s[i] == '.' || s[i] == ','):
+			return 0, false, fmt.Errorf("numbers are whole, and %q isn't", s[start:])
+		case u == nil:
 			return 0, false, fmt.Errorf("%q begins with no unit that is allowed here", s[i:])
-		}
-		if !first && u.letter != next {
-			if next == 0 {
-				return 0, false, fmt.Errorf("nothing can come before %q", s[start:])
-			}
-			return 0, false, fmt.Errorf("%q stands where only %q can", u.letter, next)
+		case first || u.letter == next:
+		case u.letter == 'W':
+			return 0, false, errors.New(`weeks stand alone, as in "P2W"`)
+		case next == 0:
+			return 0, false, fmt.Errorf("nothing can come before %q", s[start:])
+		case u.length < last: // RFC 3339, appendix A, allows no gap
+			return 0, false, fmt.Errorf("no unit can be left out: write 0%c before %q", next, s[start:])
+		default:
+			return 0, false, fmt.Errorf("longer units come first, and %q is too late", s[start:])
 		}
 		n, err := number(s[start:i], u.length)
 		if err != nil {
@@ -115,7 +122,7 @@ func parseUnits(s string, units []unit) (total time.Duration, weeks bool, err er
 			return 0, false, err
 		}
 		weeks = weeks || u.letter == 'W'
-		next = u.next
+		next, last = u.next, u.length
 		i++
 	}
 	return total, weeks, nil
