@@ -60,7 +60,7 @@ type scenario struct {
 // TestUnderAttack: while others attack from a few addresses, clients elsewhere
 // are served; nothing is left of it afterwards, and the log stays readable.
 func TestUnderAttack(t *testing.T) {
-	s := scenario{silent: 1500, dripping: 1500, strangers: 20, refused: 20, honest: 10, length: 4 * time.Second}
+	s := scenario{silent: 500, dripping: 500, strangers: 20, refused: 20, honest: 10, length: 3 * time.Second}
 	if full() {
 		s = scenario{silent: 5000, dripping: 5000, strangers: 200, refused: 100, honest: 50, length: 60 * time.Second}
 	}
@@ -93,7 +93,7 @@ func TestUnderAttack(t *testing.T) {
 	for _, p := range []*process{idle, strangers, refused} {
 		p.await("begun")
 	}
-	eventually(t, "the crowd arrives", func() bool { return server.openFiles() > calm+s.silent/2 })
+	eventually(t, "the crowd arrives", func() bool { return server.openFiles() > calm+s.silent })
 
 	// The clients: as many a second as there are, whether the server keeps up
 	// or not, so that one that waits hides no other.
@@ -204,7 +204,7 @@ func kinds(log string) map[string]int {
 // TestStorm: hosts of one source that all boot at once are all served; in full,
 // without having to ask twice.
 func TestStorm(t *testing.T) {
-	hosts := 400
+	hosts := 300
 	if full() {
 		hosts = 10000
 	}

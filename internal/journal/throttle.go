@@ -7,55 +7,85 @@ import (
 	"time"
 )
 
-// A Throttle keeps peers that have proved nothing from filling the log. Of
-// each event it passes some in a minute; the rest is counted, and the count
-// reported when the minute is over.
+// A Throttle keeps peers from filling the log. Of each kind of entry it passes
+// some in a minute; the rest is counted, and the count reported when the
+// minute is over.
 type Throttle struct {
 	log    *slog.Logger
 	burst  int
 	window time.Duration
 
 	mu     sync.Mutex
-	counts map[Event]int // since the window began
-	timer  *time.Timer   // ends the window; nil while none is open
+	counts map[kind]int // since the window began
+	timer  *time.Timer  // ends the window; nil while none is open
 }
 
-// NewThrottle returns a Throttle that passes burst entries of each event in
-// a minute.
+// A kind of entries: those of one event and, where they have one, of one
+// client and reason.
+type kind struct {
+	event          Event
+	client, reason string
+}
+
+// NewThrottle returns a Throttle that passes burst entries of each kind in a
+// minute.
 func NewThrottle(log *slog.Logger, burst int) *Throttle {
-	return &Throttle{log: log, burst: burst, window: time.Minute, counts: make(map[Event]int)}
+	return &Throttle{log: log, burst: burst, window: time.Minute, counts: make(map[kind]int)}
 }
 
-// Log logs e with attrs, or counts it.
-func (t *Throttle) Log(ctx context.Context, e Event, attrs ...slog.Attr) {
-	if !t.log.Enabled(ctx, e.Level) {
-		return
+// Log logs e with attrs, or counts it. It reports whether it has passed.
+func (t *Throttle) Log(ctx context.Context, e Event, attrs ...slog.Attr) (passed bool) {
+	return t.pass(ctx, kind{event: e}, attrs)
+}
+
+// LogOf is Log for an entry about a client: it only counts with those of the
+// same event that have the same client and reason. A client that floods the
+// log hides nothing of others, nor what is new of itself. The attributes for
+// client and reason are the caller's to give; there must be few of each.
+func (t *Throttle) LogOf(ctx context.Context, client, reason string, e Event, attrs ...slog.Attr) (passed bool) {
+	return t.pass(ctx, kind{e, client, reason}, attrs)
+}
+
+func (t *Throttle) pass(ctx context.Context, k kind, attrs []slog.Attr) (passed bool) {
+	if !t.log.Enabled(ctx, k.event.Level) {
+		return false
 	}
 	t.mu.Lock()
 	if t.timer == nil {
 		t.timer = time.AfterFunc(t.window, t.Flush)
 	}
-	t.counts[e]++
-	pass := t.counts[e] <= t.burst
+	t.counts[k]++
+	passed = t.counts[k] <= t.burst
 	t.mu.Unlock()
-	if pass {
-		e.Log(ctx, t.log, attrs...)
+	if passed {
+		k.event.Log(ctx, t.log, attrs...)
 	}
+	return passed
 }
 
 // Flush ends the window now: it reports what was suppressed.
 func (t *Throttle) Flush() {
 	t.mu.Lock()
 	counts := t.counts
-	t.counts = make(map[Event]int)
+	t.counts = make(map[kind]int)
 	if t.timer != nil {
 		t.timer.Stop()
 		t.timer = nil
 	}
 	t.mu.Unlock()
-	for e, n := range counts {
-		if n > t.burst {
-			Suppressed.Log(context.Background(), t.log, slog.Int("count", n-t.burst), slog.String("of", e.Text))
+	for k, n := range counts {
+		if n <= t.burst {
+			continue
 		}
+		attrs := []slog.Attr{slog.Int("count", n-t.burst), slog.String("of", k.event.Text)}
+		if k.client != "" {
+			attrs = append(attrs, Client(k.client))
+		}
+		if k.reason != "" {
+			attrs = append(attrs, Reason(k.reason))
+		}
+		report := Suppressed
+		report.Level = max(report.Level, k.event.Level) // as sure to be seen as what it stands for
+		report.Log(context.Background(), t.log, attrs...)
 	}
 }

@@ -55,15 +55,16 @@ func (r *Registry) Lookup(caller Caller) (name string, err error) {
 	e := r.find(caller.Identity)
 	if e != nil {
 		name = e.name()
-	} else if len(r.feeds) > 0 {
-		r.publish(Notice{Kind: ClientNotFound, Caller: caller})
 	}
 	r.mu.Unlock()
 	if e == nil {
-		refusal := &client.Refusal{Reason: client.Unknown, Detail: "no client has this key"}
-		r.noise.Log(context.Background(), journal.UnknownKey,
-			journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr))
-		return "", refusal
+		if r.noise.Log(context.Background(), journal.UnknownKey,
+			journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr)) {
+			r.mu.Lock()
+			r.publish(Notice{Kind: ClientNotFound, Caller: caller})
+			r.mu.Unlock()
+		}
+		return "", &client.Refusal{Reason: client.Unknown, Detail: "no client has this key"}
 	}
 	return name, nil
 }
@@ -338,10 +339,13 @@ func (r *Registry) handedOut(e *entry, h *handout, caller Caller, err error) {
 	})
 }
 
-// refuse logs and publishes refusal, and returns it.
+// refuse logs and publishes refusal, and returns it. Of refusals of one client
+// for one reason that follow each other fast, only the number is told.
 func (r *Registry) refuse(name string, caller Caller, refusal *client.Refusal) error {
-	journal.Refused.Log(context.Background(), r.logger,
-		journal.Client(name), journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr), journal.Reason(refusal.Error()))
+	if !r.noise.LogOf(context.Background(), name, string(refusal.Reason), journal.Refused,
+		journal.Client(name), journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr), journal.Reason(refusal.Error())) {
+		return refusal
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e := r.byName[name]; e != nil && len(r.feeds) > 0 {

@@ -61,7 +61,7 @@ type Registry struct {
 	store      Store // nil: nothing is saved
 	checker    Checker
 	logger     *slog.Logger
-	noise      *journal.Throttle // for peers that are nobody's client
+	noise      *journal.Throttle // for what peers cause that get nothing
 	clock      Clock
 	path       func(string) string
 	maxChecks  int
@@ -93,9 +93,10 @@ type Registry struct {
 	ping     chan chan struct{} // see Ping
 }
 
-// strangers is how many peers with unknown keys are logged in a minute; more
-// are counted.
-const strangers = 20
+// noiseBurst is how many entries of one kind are logged in a minute: of peers
+// with unknown keys, and of each client that is refused for one reason or
+// waits for approval. More are counted, and no D-Bus signal tells of them.
+const noiseBurst = 20
 
 // An entry is a client in the registry.
 type entry struct {
@@ -123,7 +124,7 @@ func (e *entry) name() string { return e.c.Settings.Name }
 func New(ctx context.Context, o Options) (*Registry, error) {
 	r := &Registry{
 		store: o.Store, checker: o.Checker, logger: o.Log, clock: o.Clock, path: o.Path,
-		noise:     journal.NewThrottle(o.Log, strangers),
+		noise:     journal.NewThrottle(o.Log, noiseBurst),
 		maxChecks: o.MaxChecks, maxWaiters: o.MaxWaiters,
 		index: newIndex[*entry](len(o.Settings)), graves: map[Identity]grave{},
 		feeds: map[*Feed]struct{}{}, unsaved: map[*entry]struct{}{},
@@ -160,10 +161,11 @@ type turn struct {
 type entryLog struct {
 	event journal.Event
 	attrs []slog.Attr
+	noise string // the client that can cause it as often as it likes
 }
 
 func (t *turn) log(e journal.Event, attrs ...slog.Attr) {
-	t.logs = append(t.logs, entryLog{e, attrs})
+	t.logs = append(t.logs, entryLog{event: e, attrs: attrs})
 }
 
 // turn runs f as the owner of everything in memory. f may change liveness
@@ -171,6 +173,10 @@ func (t *turn) log(e journal.Event, attrs ...slog.Attr) {
 func (r *Registry) turn(f func(*turn)) {
 	t := r.lockedTurn(f)
 	for _, l := range t.logs {
+		if l.noise != "" {
+			r.noise.LogOf(context.Background(), l.noise, "", l.event, l.attrs...)
+			continue
+		}
 		l.event.Log(context.Background(), r.logger, l.attrs...)
 	}
 }
@@ -224,6 +230,9 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 			}
 		case client.Log:
 			t.log(effect.Event, append([]slog.Attr{journal.Client(e.name())}, effect.Attrs...)...)
+			if effect.Event == journal.ApprovalNeeded {
+				t.logs[len(t.logs)-1].noise = e.name()
+			}
 		case client.Notify:
 			notices = append(notices, effect.Notice)
 		}

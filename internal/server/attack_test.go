@@ -103,8 +103,11 @@ func TestStaleSessions(t *testing.T) {
 					conns = append(conns, c)
 					time.Sleep(patience)
 				}
-				if n := l.table.proved.len; n != maxPerClient {
-					t.Errorf("%d sessions are open, want %d", n, maxPerClient)
+				l.mu.Lock()
+				open := l.table.proved.len
+				l.mu.Unlock()
+				if open != maxPerClient {
+					t.Errorf("%d sessions are open, want %d", open, maxPerClient)
 				}
 				for i, c := range conns {
 					_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
