@@ -13,6 +13,7 @@ import (
 
 	"mandos/internal/checker"
 	"mandos/internal/client"
+	"mandos/internal/cores"
 	"mandos/internal/isodur"
 	"mandos/internal/keyid"
 	"mandos/internal/secret"
@@ -130,7 +131,7 @@ func newLoader(opts LoadOptions) *loader {
 func (l *loader) load() (Clients, Findings) {
 	var interpolated []*entry // those of [DEFAULT] that must make sense in every section
 	for _, e := range l.defaults {
-		if strings.IndexByte(e.value, '%') >= 0 {
+		if e.hasPercent() {
 			interpolated = append(interpolated, e)
 		}
 	}
@@ -140,7 +141,13 @@ func (l *loader) load() (Clients, Findings) {
 	for _, s := range l.sections {
 		l.client(s, interpolated)
 	}
+	for i, d := range l.decodeSecrets() {
+		l.clients[i].Secret = l.secret(l.sections[i], d)
+	}
 	if l.opts.Suspect {
+		for i, s := range l.sections {
+			l.suspect(s, &l.clients[i])
+		}
 		l.suspectKeys(nil)
 		l.suspectRecipients()
 	}
@@ -155,7 +162,7 @@ func (l *loader) load() (Clients, Findings) {
 // aren't used.
 func (l *loader) client(s *section, interpolated []*entry) {
 	for i := range s.entries {
-		if e := &s.entries[i]; strings.IndexByte(e.value, '%') >= 0 {
+		if e := &s.entries[i]; e.hasPercent() {
 			l.get(s, e.key)
 		}
 	}
@@ -166,12 +173,15 @@ func (l *loader) client(s *section, interpolated []*entry) {
 	c := Client{File: s.file, Line: s.line}
 	c.Name = strings.Clone(s.name)
 	if len(s.name) > maxName {
-		l.complain(s, nil, fmt.Sprintf("the name has %d bytes, more than %d", len(s.name), maxName), "shorten it")
+		l.complain(s, value{}, fmt.Sprintf("the name has %d bytes, more than %d", len(s.name), maxName), "shorten it")
 	}
 	c.KeyID, c.Fingerprint = l.identity(s)
-	c.Secret = l.secret(s)
 
-	c.Host = l.intern(l.text(s, "host"))
+	if c.Host = l.text(s, "host"); c.Host == c.Name {
+		c.Host = c.Name // as a rule; one string will do
+	} else {
+		c.Host = strings.Clone(c.Host) // or it would keep the whole file in memory
+	}
 	c.Checker = l.checker(s)
 
 	c.Timeout = l.duration(s, "timeout", true)
@@ -186,9 +196,6 @@ func (l *loader) client(s *section, interpolated []*entry) {
 	c.AllowExpiredKey = l.boolean(s, "allow_expired_key")
 
 	l.clients = append(l.clients, c)
-	if l.opts.Suspect {
-		l.suspect(s, &c)
-	}
 }
 
 // A value is an option's value after interpolation, and where it comes from.
@@ -199,17 +206,28 @@ type value struct {
 	section string // where it is written: the client's name or DEFAULT
 }
 
-// get returns the value that key has in s, or nil where it has none or where
-// an error was noted.
-func (l *loader) get(s *section, key string) *value {
-	e, ok := l.lookup(s, key)
-	if !ok {
-		return nil
+// none reports whether v is the zero value, which means none.
+func (v value) none() bool { return v.key == "" }
+
+// at returns where e's value comes from: s itself if own, else [DEFAULT].
+func (e *entry) at(s *section, own bool) value {
+	if own {
+		return value{key: e.key, place: e.place, section: s.name}
 	}
-	v := value{key: key, place: e.place, section: defaultSection}
-	if _, own := s.get(key); own {
-		v.section = s.name
+	return value{key: e.key, place: e.place, section: defaultSection}
+}
+
+// get returns the value that key has in s; none where it has none or where an
+// error was noted.
+func (l *loader) get(s *section, key string) value {
+	e, own := s.get(key)
+	if !own {
+		var ok bool
+		if e, ok = l.defaults[key]; !ok {
+			return value{}
+		}
 	}
+	v := e.at(s, own)
 	var err error
 	if v.text, err = l.value(s, e); err != nil {
 		p := asProblem(err)
@@ -219,26 +237,26 @@ func (l *loader) get(s *section, key string) *value {
 		case key == "checker" && strings.HasSuffix(p.remedy, literal):
 			p.remedy = strings.TrimSuffix(p.remedy, literal) + "write %%%% for a literal %, and %%(host)s for what is known when the checker is run"
 		}
-		l.complain(s, &v, p.what, p.remedy)
-		return nil
+		l.complain(s, v, p.what, p.remedy)
+		return value{}
 	}
-	return &v
+	return v
 }
 
 // complain notes an error of v, or of s as a whole.
-func (l *loader) complain(s *section, v *value, problem, remedy string) {
+func (l *loader) complain(s *section, v value, problem, remedy string) {
 	l.found.add(l.finding(s, v, problem, remedy))
 }
 
 // warn notes what is probably a mistake.
-func (l *loader) warn(s *section, v *value, problem, remedy string) {
+func (l *loader) warn(s *section, v value, problem, remedy string) {
 	f := l.finding(s, v, problem, remedy)
 	f.Warning = true
 	l.found.add(f)
 }
 
-func (l *loader) finding(s *section, v *value, problem, remedy string) Finding {
-	if v == nil {
+func (l *loader) finding(s *section, v value, problem, remedy string) Finding {
+	if v.none() { // it is about s as a whole
 		return Finding{File: s.file, Line: s.line, Section: s.name, Problem: problem, Remedy: remedy}
 	}
 	return Finding{File: v.file, Line: v.line, Section: v.section, Key: v.key, Problem: problem, Remedy: remedy}
@@ -257,7 +275,7 @@ func (l *loader) intern(s string) string {
 
 func (l *loader) text(s *section, key string) string {
 	v := l.get(s, key)
-	if v == nil {
+	if v.none() {
 		return ""
 	}
 	if strings.ContainsRune(v.text, 0) {
@@ -268,7 +286,7 @@ func (l *loader) text(s *section, key string) string {
 
 func (l *loader) checker(s *section) string {
 	v := l.get(s, "checker")
-	if v == nil {
+	if v.none() {
 		return ""
 	}
 	switch err := checker.Validate(v.text); {
@@ -284,7 +302,7 @@ func (l *loader) checker(s *section) string {
 
 func (l *loader) duration(s *section, key string, positive bool) time.Duration {
 	v := l.get(s, key)
-	if v == nil {
+	if v.none() {
 		return 0
 	}
 	const remedy = `write it like PT5M or PT1H30M, or in the old form like "5m 30s"`
@@ -336,7 +354,7 @@ var booleans = map[string]bool{
 
 func (l *loader) boolean(s *section, key string) bool {
 	v := l.get(s, key)
-	if v == nil {
+	if v.none() {
 		return false
 	}
 	b, ok := booleans[strings.ToLower(v.text)]
@@ -348,12 +366,12 @@ func (l *loader) boolean(s *section, key string) bool {
 
 func (l *loader) generation(s *section) client.Generation {
 	v := l.get(s, "generation")
-	if v == nil {
+	if v.none() {
 		return client.AnyGeneration
 	}
 	for _, g := range []client.Generation{client.AnyGeneration, client.OnlyTLS13} {
 		if v.text == g.String() {
-			if k, ok := l.lookup(s, "key_id"); g == client.OnlyTLS13 && (!ok || k.value == "") {
+			if k, ok := l.lookup(s, "key_id"); g == client.OnlyTLS13 && (!ok || k.value() == "") {
 				l.complain(s, v, "a client without key_id can't use TLS 1.3, and nothing else is allowed", "add its key_id, or remove this line")
 			}
 			return g
@@ -368,8 +386,8 @@ func (l *loader) generation(s *section) client.Generation {
 // have it, and it never identifies any.
 func (l *loader) identity(s *section) (k keyid.KeyID, f keyid.Fingerprint) {
 	ok := true
-	var ofNothing *value
-	if v := l.get(s, "key_id"); v != nil && v.text != "" {
+	var ofNothing value
+	if v := l.get(s, "key_id"); !v.none() && v.text != "" {
 		var err error
 		if k, err = keyid.ParseKeyID(v.text); err != nil {
 			l.complain(s, v, err.Error(), keygen)
@@ -380,7 +398,7 @@ func (l *loader) identity(s *section) (k keyid.KeyID, f keyid.Fingerprint) {
 			unique(l, l.keyIDs, k, s, v)
 		}
 	}
-	if v := l.get(s, "fingerprint"); v != nil && v.text != "" {
+	if v := l.get(s, "fingerprint"); !v.none() && v.text != "" {
 		var err error
 		if f, err = keyid.ParseFingerprint(v.text); err != nil {
 			l.complain(s, v, err.Error(), keygen)
@@ -391,18 +409,18 @@ func (l *loader) identity(s *section) (k keyid.KeyID, f keyid.Fingerprint) {
 	}
 	const nothing = "this is the key ID of no key at all, by which no client is ever known"
 	switch {
-	case ofNothing != nil && f.IsZero():
+	case !ofNothing.none() && f.IsZero():
 		l.complain(s, ofNothing, nothing+", and there is no fingerprint", keygen)
-	case ofNothing != nil:
+	case !ofNothing.none():
 		l.warn(s, ofNothing, nothing, keygen)
 	case ok && k.IsZero() && f.IsZero():
-		l.complain(s, nil, "the client has neither key_id nor fingerprint", keygen)
+		l.complain(s, value{}, "the client has neither key_id nor fingerprint", keygen)
 	}
 	return k, f
 }
 
 // unique refuses an identity that another client has already.
-func unique[K comparable](l *loader, seen map[K]firstUse, id K, s *section, v *value) {
+func unique[K comparable](l *loader, seen map[K]firstUse, id K, s *section, v value) {
 	if first, dup := seen[id]; dup && first.place == v.place {
 		l.complain(s, v, "every client inherits it, but only one may have it", "move it into that client's section")
 		return
@@ -413,28 +431,45 @@ func unique[K comparable](l *loader, seen map[K]firstUse, id K, s *section, v *v
 	seen[id] = firstUse{client: s.name, place: v.place}
 }
 
-func (l *loader) secret(s *section) secret.Secret {
-	if v := l.get(s, "secret"); v != nil {
-		b, ignored, err := decodeBase64(v.text)
-		switch {
-		case err != nil:
-			l.complain(s, v, err.Error(), "copy the whole secret again, each of its lines indented")
-		case len(b) > maxSecret:
-			l.complain(s, v, fmt.Sprintf("the secret has %d bytes, more than %d", len(b), maxSecret), "shorten it")
-		case len(b) == 0:
-			l.warn(s, v, "the secret is empty: the client gets nothing", keygen)
-		case ignored > 0:
-			l.warn(s, v, fmt.Sprintf("%d characters that aren't base64, or that follow its end, are ignored", ignored), "copy the secret again")
+// decodeSecrets returns what base64 says in each section, without any note of
+// what is wrong. It is much of the work, so all cores do it.
+func (l *loader) decodeSecrets() []decoded {
+	all := make([]decoded, len(l.sections))
+	cores.Each(len(all), func(i int) {
+		if e, ok := l.lookup(l.sections[i], "secret"); ok && !e.hasPercent() {
+			all[i] = e.decode()
 		}
-		return secret.New(b)
-	}
-	if _, ok := l.lookup(s, "secret"); ok {
-		return secret.Secret{} // it has an error
+	})
+	return all
+}
+
+// secret returns the secret of s: d, or what secfile says.
+func (l *loader) secret(s *section, d decoded) secret.Secret {
+	if e, ok := l.lookup(s, "secret"); ok {
+		_, own := s.get("secret")
+		v := e.at(s, own)
+		if e.hasPercent() {
+			if v = l.get(s, "secret"); v.none() {
+				return secret.Secret{}
+			}
+			d = decodeBase64(v.text)
+		}
+		switch {
+		case d.err != nil:
+			l.complain(s, v, d.err.Error(), "copy the whole secret again, each of its lines indented")
+		case len(d.bytes) > maxSecret:
+			l.complain(s, v, fmt.Sprintf("the secret has %d bytes, more than %d", len(d.bytes), maxSecret), "shorten it")
+		case len(d.bytes) == 0:
+			l.warn(s, v, "the secret is empty: the client gets nothing", keygen)
+		case d.ignored > 0:
+			l.warn(s, v, fmt.Sprintf("%d characters that aren't base64, or that follow its end, are ignored", d.ignored), "copy the secret again")
+		}
+		return secret.New(d.bytes)
 	}
 	v := l.get(s, "secfile")
-	if v == nil {
+	if v.none() {
 		if _, ok := l.lookup(s, "secfile"); !ok {
-			l.complain(s, nil, "the client has neither secret nor secfile", keygen)
+			l.complain(s, value{}, "the client has neither secret nor secfile", keygen)
 		}
 		return secret.Secret{}
 	}

@@ -82,11 +82,11 @@ func TestExampleClientsConf(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "second.bin")
 	all := strings.Replace(uncommented(text), "/etc/keys/mandos/second.bin", secret, 1)
 	dir = files(t, map[string]string{"clients.conf": all})
-	message, _, err := decodeBase64(regexp.MustCompile(`(?s)\nsecret =\n(.*?)\n\n`).FindStringSubmatch(all)[1])
-	if err != nil {
-		t.Fatal(err)
+	message := decodeBase64(regexp.MustCompile(`(?s)\nsecret =\n(.*?)\n\n`).FindStringSubmatch(all)[1])
+	if message.err != nil {
+		t.Fatal(message.err)
 	}
-	if err := os.WriteFile(secret, message, 0o600); err != nil {
+	if err := os.WriteFile(secret, message.bytes, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	clients, found := LoadClients(dir, LoadOptions{Suspect: true})

@@ -34,10 +34,38 @@ func (p place) String() string {
 
 // An entry is one option as it was written, before interpolation.
 type entry struct {
-	key   string // in lower case
-	value string
+	key    string // in lower case
+	raw    string // the value
+	folded bool   // raw is of several lines, each as it is in the file
 	place
 }
+
+// value returns e's value: the lines joined, without what is blank at the end.
+func (e *entry) value() string {
+	if !e.folded {
+		return e.raw
+	}
+	return rstrip(string(appendFolded(nil, e.raw, "\n")))
+}
+
+// hasPercent reports whether e may have to be interpolated.
+func (e *entry) hasPercent() bool { return strings.IndexByte(e.raw, '%') >= 0 }
+
+// appendFolded appends the lines of a folded value to b, without the blanks
+// around them and the comments between them, each but the first after sep.
+func appendFolded(b []byte, raw, sep string) []byte {
+	first, rest, _ := strings.Cut(raw, "\n")
+	b = append(b, strip(first)...)
+	for line := range lines(rest) {
+		if text := strip(line); !isComment(text) {
+			b = append(append(b, sep...), text...)
+		}
+	}
+	return b
+}
+
+// isComment reports whether a line, without the blanks around it, is one.
+func isComment(text string) bool { return text != "" && (text[0] == '#' || text[0] == ';') }
 
 // A section is a named list of entries, in the order of the file.
 type section struct {
@@ -88,7 +116,7 @@ func newINI() *ini {
 
 // builtIn gives key a value that [DEFAULT] of any file overrides.
 func (f *ini) builtIn(key, value string) {
-	f.defaults[key] = &entry{key: key, value: value, place: place{file: "built-in default"}}
+	f.defaults[key] = &entry{key: key, raw: value, place: place{file: "built-in default"}}
 }
 
 // lookup finds the entry that key has in s, which may be nil: its own or an
@@ -112,12 +140,14 @@ func (f *ini) errorAt(p place, section, key, problem, remedy string) {
 type reading struct {
 	*ini
 	file string
+	text string
 
 	name     string   // of the current section; for messages
 	current  *section // nil before the first header
 	ordinal  int      // of the current section
 	indent   int      // of the last line that was no continuation
-	value    []string // lines of the current entry's value
+	from, to int      // the current entry's value, in text
+	folded   bool     // it has several lines
 	open     bool     // an entry may be continued
 	skip     bool     // what continues a line that was no entry says nothing new
 	headless bool     // text before the first header was complained about
@@ -142,11 +172,14 @@ func (f *ini) read(file, text string) {
 	if strings.ContainsRune(text, '\r') {
 		text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
 	}
-	r := &reading{ini: f, file: file, inDefault: map[string]int{}, seen: map[string]seenKey{}}
-	n := 0
-	for line := range lines(text) {
-		n++
-		r.line(n, line)
+	r := &reading{ini: f, file: file, text: text, inDefault: map[string]int{}, seen: map[string]seenKey{}}
+	for n, from := 1, 0; from < len(text); n++ {
+		to := len(text)
+		if i := strings.IndexByte(text[from:], '\n'); i >= 0 {
+			to = from + i
+		}
+		r.line(n, from, to)
+		from = to + 1
 	}
 	r.endValue()
 	r.endSection()
@@ -176,21 +209,21 @@ func firstInvalidLine(text string) int {
 	return n
 }
 
-// line takes one line, in the order of decisions that Python's parser makes.
-func (r *reading) line(n int, line string) {
-	text := strip(line)
-	if text == "" {
-		if r.open {
-			r.value = append(r.value, "")
-		}
+// line takes line n, which is text[from:to], in the order of decisions that
+// Python's parser makes.
+func (r *reading) line(n, from, to int) {
+	line := r.text[from:to]
+	if r.continues(line) {
+		r.to, r.folded = to, true
 		return
 	}
-	if text[0] == '#' || text[0] == ';' {
+	text := strip(line)
+	if text == "" || isComment(text) {
 		return
 	}
 	indent := indentation(line)
 	if indent > r.indent && r.open {
-		r.value = append(r.value, text)
+		r.to, r.folded = to, true
 		return
 	}
 	if indent > r.indent && r.skip {
@@ -217,7 +250,14 @@ func (r *reading) line(n int, line string) {
 		}
 		return
 	}
-	r.startEntry(n, text)
+	r.startEntry(n, from, to)
+}
+
+// continues reports whether line is a continuation of the plainest kind, which
+// most lines are: those of secrets.
+func (r *reading) continues(line string) bool {
+	n := blanks(line)
+	return r.open && n > r.indent && n < len(line) && isPlain(line[n]) && !isComment(line[n:])
 }
 
 // header returns the name in "[name]"; whatever follows the last bracket is
@@ -260,7 +300,8 @@ func (r *reading) endSection() {
 	}
 }
 
-func (r *reading) startEntry(n int, text string) {
+func (r *reading) startEntry(n, from, to int) {
+	text := strip(r.text[from:to])
 	at := strings.IndexAny(text, "=:")
 	p := place{r.file, n}
 	r.skip = at <= 0
@@ -277,8 +318,8 @@ func (r *reading) startEntry(n int, text string) {
 		return
 	}
 	key := strings.ToLower(rstrip(text[:at]))
-	r.open = true
-	r.value = append(r.value[:0], strip(text[at+1:]))
+	r.open, r.folded = true, false
+	r.from, r.to = from+strings.IndexAny(r.text[from:to], "=:")+1, to
 
 	if before, ok := r.note(key, n); ok {
 		r.errorAt(p, r.name, key, fmt.Sprintf("it is set at %s already", place{r.file, before}), "remove one of the two")
@@ -299,18 +340,17 @@ func (r *reading) note(key string, line int) (before int, ok bool) {
 	return last.line, last.ordinal == r.ordinal
 }
 
-// endValue gives the last entry its value: the lines joined, without what is
-// blank at the end.
+// endValue gives the last entry its value.
 func (r *reading) endValue() {
 	if !r.open {
 		return
 	}
 	r.open = false
-	value := r.value[0]
-	if len(r.value) > 1 {
-		value = strings.Join(r.value, "\n")
+	e := &r.current.entries[len(r.current.entries)-1]
+	e.raw, e.folded = r.text[r.from:r.to], r.folded
+	if !e.folded {
+		e.raw = strip(e.raw)
 	}
-	r.current.entries[len(r.current.entries)-1].value = rstrip(value)
 }
 
 // isSpace is Python's str.isspace for one character: unlike Go's it has the

@@ -16,11 +16,11 @@ const (
 // value returns the entry's value in s with each %(key)s replaced by that
 // key's value and each %% by %. The error is a *problem.
 func (f *ini) value(s *section, e *entry) (string, error) {
-	if strings.IndexByte(e.value, '%') < 0 {
-		return e.value, nil
+	if !e.hasPercent() {
+		return e.value(), nil
 	}
 	x := expansion{f: f, s: s}
-	if err := x.expand(e.value, 1); err != nil {
+	if err := x.expand(e.value(), 1); err != nil {
 		return "", err
 	}
 	return x.out.String(), nil
@@ -61,10 +61,11 @@ func (x *expansion) expand(raw string, depth int) error {
 			if !ok {
 				return &problem{fmt.Sprintf("%%(%s)s refers to a key that neither the section nor [DEFAULT] has", printable(name)), "add that key, or correct its name; " + literal}
 			}
-			if strings.IndexByte(e.value, '%') < 0 {
-				x.out.WriteString(e.value)
-				x.work += perReference + len(e.value)
-			} else if err := x.expand(e.value, depth+1); err != nil {
+			if !e.hasPercent() {
+				text := e.value()
+				x.out.WriteString(text)
+				x.work += perReference + len(text)
+			} else if err := x.expand(e.value(), depth+1); err != nil {
 				return err
 			}
 			raw = after[1:]

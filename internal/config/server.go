@@ -195,7 +195,7 @@ func (f *ini) apply(s *Server, o *Option) {
 	if !ok || e.line == 0 {
 		return // the default is set already
 	}
-	v := e.value
+	v := e.value()
 	if o.flag != "" || o.Key == "port" || o.Key == "socket" {
 		var err error
 		if v, err = f.value(nil, e); err != nil {

@@ -15,7 +15,7 @@ import (
 // suspect warns about what is valid in a client's section, but hardly meant.
 func (l *loader) suspect(s *section, c *Client) {
 	v := l.get(s, "timeout")
-	if v != nil && v.line == 0 {
+	if !v.none() && v.line == 0 {
 		v = l.get(s, "interval") // the one of the two that somebody wrote
 	}
 	if c.Timeout > 0 && c.Interval > 0 && c.Timeout/2 < c.Interval {
@@ -23,7 +23,7 @@ func (l *loader) suspect(s *section, c *Client) {
 			isodur.Format(c.Timeout), isodur.Format(c.Interval)), "make timeout at least twice interval")
 	}
 	if c.Host == "" && checker.Uses(c.Checker, "host") {
-		l.warn(s, nil, "host is empty, but the checker asks for it: every check will fail", "add host = …, or a checker without %%(host)s")
+		l.warn(s, value{}, "host is empty, but the checker asks for it: every check will fail", "add host = …, or a checker without %%(host)s")
 	}
 	if _, ok := l.lookup(s, "secret"); ok {
 		if f, ok := s.get("secfile"); ok {
@@ -68,7 +68,7 @@ func (l *loader) unknownKey(e *entry, section string) {
 func (l *loader) refersTo(s *section, key string) bool {
 	reference := "%(" + key + ")s"
 	refers := func(e *entry) bool {
-		return strings.IndexByte(e.value, '%') >= 0 && strings.Contains(strings.ToLower(e.value), reference)
+		return e.hasPercent() && strings.Contains(strings.ToLower(e.value()), reference)
 	}
 	for _, e := range l.defaults {
 		if refers(e) {
@@ -92,7 +92,7 @@ func (l *loader) refersTo(s *section, key string) bool {
 // suspectSecfile warns about a secret that everybody may read.
 func (l *loader) suspectSecfile(s *section) {
 	v := l.get(s, "secfile")
-	if _, ok := l.lookup(s, "secret"); ok || v == nil {
+	if _, ok := l.lookup(s, "secret"); ok || v.none() {
 		return
 	}
 	path, err := secfile(v.text)
@@ -110,7 +110,7 @@ func (l *loader) suspectSecret(s *section, c *Client) {
 		return // said already
 	}
 	v := l.get(s, "secret")
-	if v == nil {
+	if v.none() {
 		v = l.get(s, "secfile")
 	}
 	recipients, err := pgp.Recipients(c.Secret.Reveal())

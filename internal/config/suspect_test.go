@@ -171,9 +171,15 @@ func TestBase64(t *testing.T) {
 		{"YWI", "", false, 0},
 		{"Y", "", false, 0},
 	} {
-		got, ignored, err := decodeBase64(tt.in)
-		if string(got) != tt.want || (err == nil) != tt.ok || ignored != tt.ignored {
-			t.Errorf("%q: %q, %d ignored, %v", tt.in, got, ignored, err)
+		got := decodeBase64(tt.in)
+		if string(got.bytes) != tt.want || (got.err == nil) != tt.ok || got.ignored != tt.ignored {
+			t.Errorf("%q: %q, %d ignored, %v", tt.in, got.bytes, got.ignored, got.err)
+		}
+		for i := range tt.in {
+			e := entry{raw: tt.in[:i] + "\n# comment\n  " + tt.in[i:], folded: true}
+			if folded := e.decode(); string(folded.bytes) != tt.want || (folded.err == nil) != tt.ok || folded.ignored != tt.ignored {
+				t.Errorf("%q: %q, %d ignored, %v", e.raw, folded.bytes, folded.ignored, folded.err)
+			}
 		}
 	}
 }
