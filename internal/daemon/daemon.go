@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -90,6 +91,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.newRegistry(ctx, state); err != nil {
 		return err
 	}
+	d.Clients, o.Clients, state = nil, nil, nil // the registry has what it needs of them
 	d.server = &server.Server{Directory: d.registry, TLS: clientTLS(policy), Log: o.Log.With(journal.Component("server"))}
 	limitConnections(d.server, d.Config.MaxCheckers)
 	return d.run(ctx, listeners)
@@ -184,6 +186,8 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 
 	d.notify(sd.Ready(d.status()))
 	journal.Ready.Log(ctx, d.log, journal.Count(d.registry.Counts().Clients))
+	// Reading the configuration takes a multiple of what is kept of it.
+	parts.Go(debug.FreeOSMemory)
 	d.reloadUntil(ctx)
 
 	d.notify(sd.Stopping())
@@ -216,6 +220,7 @@ func (d *daemon) reloadUntil(ctx context.Context) {
 			d.notify(sd.Reloading())
 			d.reload(ctx)
 			d.notify(sd.Ready(d.status()))
+			debug.FreeOSMemory()
 		case <-ctx.Done():
 			return
 		}

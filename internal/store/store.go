@@ -36,6 +36,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"mandos/internal/cores"
 	"mandos/internal/registry"
@@ -396,6 +397,7 @@ func (s *Store) Load() (state registry.State, err error) {
 			if found.Items != sum.Items || found.Sum != sum.Sum {
 				return s.damaged(fmt.Sprintf("it has %d records and should have %d, or others", found.Items, sum.Items))
 			}
+			s.forget(tx)
 			return nil
 		})
 	})
@@ -403,6 +405,13 @@ func (s *Store) Load() (state registry.State, err error) {
 		return registry.State{}, err
 	}
 	return state, nil
+}
+
+// forget gives back the memory that reading the whole file took, now that tx
+// has; what is needed again is read again.
+func (s *Store) forget(tx *bbolt.Tx) {
+	// Should it fail, no more is lost than memory.
+	_, _, _ = unix.Syscall(unix.SYS_MADVISE, s.db.Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED)
 }
 
 // load reads all items of a bucket, and adds them to found. Finding them is
