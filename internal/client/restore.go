@@ -70,6 +70,10 @@ func (c *Client) Save(now Instant) Saved {
 func Restore(set Settings, saved Saved, seen time.Time, now Instant, spread float64) (Client, []Effect) {
 	s := restore(set, saved, seen, now)
 	st := &s.c.Status
+	if st.Decision != saved.Decision {
+		// It is over, whatever the clock says at the next start.
+		s.save(Now)
+	}
 	switch {
 	case !st.Enabled:
 	case st.Deadline > now.Elapsed:

@@ -49,6 +49,35 @@ func TestGraceIsOnDisk(t *testing.T) {
 	w.wantFetch('a', "Disabled")
 }
 
+// TestApprovalEndsOnDisk: an approval that a start found to be over, by a
+// clock that was wrong, is over at the next start too, when the clock is right.
+func TestApprovalEndsOnDisk(t *testing.T) {
+	for name, wrong := range map[string]time.Duration{"behind": -time.Hour, "ahead": 90 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+			set := approving("a")
+			set.ApprovalDelay, set.ApprovalDuration = time.Nanosecond, time.Minute
+			w := newWorld(t, set)
+			start := func() { // after a crash
+				r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: clock, Log: discard})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.Registry = r
+			}
+			start()
+			w.do("a", client.Disable{By: "a test"})
+			w.do("a", client.Approve{By: "a test"})
+			clock.now.Wall = clock.now.Wall.Add(wrong)
+			start()
+			clock.now.Wall = clock.now.Wall.Add(-wrong)
+			start()
+			w.do("a", client.Enable{By: "a test"})
+			w.wantFetch('a', "Approval timed out")
+		})
+	}
+}
+
 // TestFailedFlushIsTriedAgain: what could not be saved is saved later, though
 // nothing else happens.
 func TestFailedFlushIsTriedAgain(t *testing.T) {
