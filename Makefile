@@ -15,7 +15,7 @@ CHECK := deps lint race fuzz-short demo interop check-system
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help all build demo check check-system test race fuzz fuzz-short lint interop bench bogo deps html clean install activate uninstall
+.PHONY: help all build demo check check-system test race fuzz fuzz-short lint interop interop-old bench bogo deps html clean install activate uninstall
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z -]+):.*## */\1\t/' | expand -t 16
@@ -63,6 +63,10 @@ bench: ## run the benchmarks
 bogo: ## BoringSSL's tests of TLS: BOGO_DIR is its ssl/test/runner, with the test binary runner.test in it
 	@test -x "$(BOGO_DIR)/runner.test" || { echo 'give BOGO_DIR=…/ssl/test/runner, with the runner built there as runner.test (go test -c)'; exit 1; }
 	BOGO_RUNNER="$(abspath $(BOGO_DIR))/runner.test" $(GO) test -count=1 -run 'TestBogo$$' -v ./internal/keytls
+
+interop-old: ## our server against GnuTLS 3.3 to 3.5, with OpenPGP keys: OLD_GNUTLS is where one is installed (include, lib)
+	@test -n "$(OLD_GNUTLS)" || { echo 'give OLD_GNUTLS=…, a prefix that GnuTLS 3.3 to 3.5 was installed to'; exit 1; }
+	OLD_GNUTLS="$(abspath $(OLD_GNUTLS))" $(GO) test -count=1 -run 'TestOldGnuTLS$$' -v ./internal/interop
 
 deps: ## install what the tests need (as root), or say what to install
 	@tools/deps.sh
