@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 	case "crowd":
 		os.Exit(crowdMain())
 	}
+	// What mandos.service asks for, where that is permitted.
+	files := syscall.Rlimit{Cur: 1 << 15, Max: 1 << 15}
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
 	os.Exit(m.Run())
 }
 
@@ -248,6 +251,20 @@ func (p *process) memory(field string) int {
 	}
 	kb, _ := strconv.Atoi(m[1])
 	return kb
+}
+
+// processorTime returns what p has used so far.
+func (p *process) processorTime() time.Duration {
+	p.t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(stat), ") ") // proc(5): fields 14 and 15 are ticks of 10 ms
+	fields := strings.Fields(after)
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // stacks ends p and returns the stacks of its goroutines.

@@ -171,7 +171,13 @@ func (hs *clientState12) readCertificate() error {
 	if err != nil {
 		return err
 	}
-	if hs.peer, err = c.certificateType12().parse12(msg); err != nil {
+	done, err := costlyTurn()
+	if err != nil {
+		return err
+	}
+	hs.peer, err = c.certificateType12().parse12(msg)
+	done()
+	if err != nil {
 		switch {
 		case errors.Is(err, wire.ErrMalformed):
 			return c.malformed(err)
@@ -247,7 +253,12 @@ func (hs *clientState12) agreeOnKeys() error {
 		hs.public, hs.premaster = ex.share, schedule.NewPremaster(hs.suite, shared)
 		return nil
 	}
+	done, err := costlyTurn()
+	if err != nil {
+		return err
+	}
 	public, shared, err := dhe12(kex, c.policy.minDHBits(), c.policy.AnyPrime)
+	done()
 	if err != nil {
 		alert := wire.IllegalParameter
 		if errors.Is(err, errDHSmall) || errors.Is(err, errDHLarge) || errors.Is(err, errDHUnsafe) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
@@ -170,6 +171,76 @@ func (s slowTLS) Handshake() error {
 	return s.TLS.Handshake()
 }
 
+// TestHostilePeers: who speaks nonsense is cut off after little of it, however
+// fast it comes.
+func TestHostilePeers(t *testing.T) {
+	record := func(content byte, body ...byte) []byte {
+		return append([]byte{content, 3, 3, byte(len(body) >> 8), byte(len(body))}, body...)
+	}
+	const handshake, changeCipherSpec, alert = 22, 20, 21
+	random := rand.New(rand.NewPCG(1, 2))
+	// The n-th piece of what each says, without end.
+	for name, tt := range map[string]struct {
+		say  func(n int) []byte
+		most int // bytes that the server takes
+	}{
+		"noise": {func(int) []byte { return []byte{byte(random.Uint32())} }, 100},
+		"text":  {func(int) []byte { return []byte("GET / HTTP/1.0\r\n") }, 100},
+		"a record that is too long": {func(n int) []byte {
+			if n == 0 {
+				return []byte{handshake, 3, 3, 0xff, 0xff}
+			}
+			return make([]byte, 1000)
+		}, 2000},
+		"a message that is too long": {func(n int) []byte {
+			if n == 0 {
+				return record(handshake, 2, 0xff, 0xff, 0xff)
+			}
+			return record(handshake, make([]byte, 1000)...)
+		}, 4000},
+		"a message in records of a byte": {func(n int) []byte {
+			return record(handshake, []byte{2, 0, 0x40, 0, 0}[min(n, 4)])
+		}, 6 * (1<<14 + 10)},
+		"empty records":      {func(int) []byte { return record(handshake) }, 1000},
+		"ChangeCipherSpecs":  {func(int) []byte { return record(changeCipherSpec, 1) }, 1000},
+		"warnings":           {func(int) []byte { return record(alert, 1, 90) }, 1000},
+		"data before a key":  {func(int) []byte { return record(23, make([]byte, 1000)...) }, 4000},
+		"its own hello back": {func(int) []byte { return record(handshake, 1, 0, 0, 1, 0) }, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t, nil)
+				conn := l.pipes.dial("2001:db8::1")
+				go func() { _, _ = io.Copy(io.Discard, conn) }()
+				if _, err := io.WriteString(conn, "1\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				start, said := time.Now(), 0
+				for i := 0; ; i++ {
+					n, err := conn.Write(tt.say(i))
+					if said += n; err != nil {
+						break
+					}
+				}
+				if took := time.Since(start); took > 0 {
+					t.Errorf("it is cut off after %v", took)
+				}
+				if said > tt.most {
+					t.Errorf("it is cut off after %d bytes, want at most %d", said, tt.most)
+				}
+				conn.Close()
+				l.end(t)
+				if len(l.dir.calls) > 0 {
+					t.Errorf("the directory was asked %q", l.dir.calls)
+				}
+				if !strings.Contains(l.log.String(), "a TLS handshake failed") {
+					t.Errorf("logged: %s", l.log)
+				}
+			})
+		})
+	}
+}
+
 func inUse() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
@@ -186,7 +257,7 @@ func TestIdleConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newLab(t, func(l *lab) {
-		l.MaxUnproved, l.MaxWaiting = 2*served, 2*waiting
+		l.MaxUnproved, l.MaxWaiting = 2*served, waiting*(lineGreed+1)/lineGreed
 		l.HandshakeTimeout, l.patience = time.Hour, time.Hour
 	}, listener)
 	if err := l.Ping(t.Context()); err != nil { // it has begun
@@ -231,13 +302,11 @@ func TestIdleConnections(t *testing.T) {
 	}
 	l.mu.Unlock()
 	// One too many.
-	conn, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Error("one too many isn't turned away")
+	if conn, err := net.Dial("tcp", listener.Addr().String()); err == nil {
+		defer conn.Close()
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Error("one too many isn't turned away")
+		}
 	}
 	for _, conn := range conns {
 		conn.Close()

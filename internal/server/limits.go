@@ -29,11 +29,13 @@ func sourceOf(addr netip.Addr) source {
 }
 
 // A stage of their lives holds a limited number of sessions, in groups. A
-// group may have as many of them as are left free: one alone gets half of
-// all, ten get an eleventh each, and there is always room for a group that
-// has none, unless there are as many groups as sessions.
+// group may have greed times as many of them as are left free: with a greed of
+// 1, one alone gets half of all and ten get an eleventh each; and there is
+// always room for a group that has none, unless there are as many groups as
+// sessions.
 type stage[K comparable] struct {
 	max    int
+	greed  int
 	len    int
 	groups map[K]*list.List // of *session, the oldest first
 }
@@ -47,7 +49,7 @@ func (st *stage[K]) count(k K) int {
 }
 
 // admits reports whether group k may have one more.
-func (st *stage[K]) admits(k K) bool { return st.count(k) < st.max-st.len }
+func (st *stage[K]) admits(k K) bool { return st.count(k) < st.greed*(st.max-st.len) }
 
 func (st *stage[K]) add(k K, s *session) {
 	if st.groups == nil {

@@ -34,6 +34,7 @@ func TestSourceOf(t *testing.T) {
 func newTable(waiting, unproved, proved int) *table {
 	t := &table{maxPerClient: 2, patience: patience}
 	t.waiting.max, t.unproved.max, t.proved.max = waiting, unproved, proved
+	t.waiting.greed, t.unproved.greed, t.proved.greed = 1, 1, 1
 	return t
 }
 
@@ -111,6 +112,21 @@ func TestShares(t *testing.T) {
 		if _, ok := t.table.arrive(&session{source: sourceOf(netip.MustParseAddr("192.0.2.1"))}); ok {
 			t.Error("the line of one source takes more than its share")
 		}
+	})
+}
+
+// TestGreed: how much of what is left a source may have.
+func TestGreed(t *testing.T) {
+	inBubble(t, 100, 2, 2, func(t turnstile) {
+		t.waiting.greed = 4
+		for range 200 {
+			t.arrive("192.0.2.1")
+		}
+		t.counts(1, 80)
+		for range 200 {
+			t.arrive("192.0.2.2")
+		}
+		t.counts(2, 96)
 	})
 }
 

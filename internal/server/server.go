@@ -77,7 +77,10 @@ const (
 	// maxPerClient is how many sessions of one client may be older than
 	// patience: it has one, and some that it has forgotten.
 	maxPerClient = 8
-	sweepPeriod  = 100 * time.Millisecond // of looking for who is to be cut off, while there are lines
+	// lineGreed is how many times as many as are left free a source may have
+	// in line: one alone, such as a site that boots, gets four fifths.
+	lineGreed   = 4
+	sweepPeriod = 100 * time.Millisecond // of looking for who is to be cut off, while there are lines
 )
 
 // A Server serves clients. Fields are set before Serve is called; those with
@@ -151,6 +154,7 @@ func (s *Server) setDefaults() {
 	setDefault(&s.MaxUnproved, DefaultMaxUnproved)
 	setDefault(&s.MaxProved, DefaultMaxProved)
 	s.table.waiting.max, s.table.unproved.max, s.table.proved.max = s.MaxWaiting, s.MaxUnproved, s.MaxProved
+	s.table.waiting.greed, s.table.unproved.greed, s.table.proved.greed = lineGreed, 1, 1
 	setDefault(&s.patience, patience)
 	s.table.maxPerClient, s.table.patience = maxPerClient, s.patience
 	s.noise = journal.NewThrottle(s.Log, noiseBurst)
@@ -181,7 +185,7 @@ func (s *Server) start(life context.Context, conn net.Conn) {
 	s.mu.Unlock()
 	switch {
 	case !ok:
-		_ = conn.Close()
+		ses.cut() // leaves nothing in the kernel either
 		s.noise.Log(life, journal.TurnedAway, journal.Peer(ses.peer))
 	case served:
 		go ses.serve()

@@ -462,6 +462,31 @@ func TestDeadlines(t *testing.T) {
 			})
 		})
 	}
+	t.Run("takes a byte of its secret a second", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, func(l *lab) { l.dir.secret = make([]byte, 1<<20) })
+			conn := l.pipes.dial("2001:db8::1")
+			tls := l.client(t, conn)
+			if err := tls.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			for {
+				if _, err := conn.Read(make([]byte, 1)); err != nil {
+					break
+				}
+				time.Sleep(time.Second)
+			}
+			if d := time.Since(start); d > 31*time.Second {
+				t.Errorf("the session took %v", d)
+			}
+			conn.Close()
+			l.end(t)
+			if err := l.dir.handedOut(t); err == nil {
+				t.Error("the registry thinks that the client has it")
+			}
+		})
+	})
 	t.Run("doesn't take its secret", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLab(t, func(l *lab) { l.dir.secret = make([]byte, 1<<20) })
