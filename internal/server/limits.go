@@ -92,11 +92,12 @@ func (st *stage[K]) oldest(k K, n int, fit func(*session) bool) (found []*sessio
 //
 // A connection is first served until it has proved who it is, grouped by
 // source. If its source has its share, it waits in line, and costs a socket
-// and little else. While a source has somebody in line, those of it that have
-// kept the server waiting for longer than patience are cut off. So a source
-// that holds its connections open keeps nobody out, not even of itself for
-// long; one whose hosts all boot at once gets them served one after the other,
-// at the pace of the server; and neither is in another's way.
+// and little else. While a source has somebody in line, and for as long as
+// patience nobody of it has proved to be a client, those of it that have kept
+// the server waiting for longer than that are cut off. So a source that holds
+// its connections open keeps nobody out, not even of itself for long; one whose
+// hosts all boot at once gets them served one after the other, at the pace of
+// the server and of the hosts; and neither is in another's way.
 //
 // Who has proved who it is is grouped by client. A client that has more than
 // maxPerClient loses the oldest of those that are older than patience.
@@ -107,7 +108,9 @@ type table struct {
 	maxPerClient int
 	patience     time.Duration
 
-	lines list.List // the sources of waiting, in turn
+	lines     list.List            // the sources of waiting, in turn
+	lastProof map[source]time.Time // when one of a source of lines proved to be a client
+	anyProof  time.Time            // when any session did
 }
 
 // arrive takes s in, and reports whether it is to be served at once; if not,
@@ -142,9 +145,7 @@ func (t *table) next() *session {
 		}
 		s := t.waiting.groups[from].Front().Value.(*session)
 		t.waiting.remove(from, s)
-		if t.waiting.count(from) == 0 {
-			t.lines.Remove(line)
-		}
+		t.endLine(line)
 		s.in = inUnproved
 		t.unproved.add(from, s)
 		return s
@@ -152,14 +153,24 @@ func (t *table) next() *session {
 	return nil
 }
 
+// endLine forgets a line in which nobody waits any more.
+func (t *table) endLine(line *list.Element) {
+	if from := line.Value.(source); t.waiting.count(from) == 0 {
+		t.lines.Remove(line)
+		delete(t.lastProof, from)
+	}
+}
+
 // impatience returns the sessions that are to be cut off for those in line.
 func (t *table) impatience() (late []*session) {
 	isLate := func(s *session) bool { return s.waited() >= t.patience }
 	for line := t.lines.Front(); line != nil; line = line.Next() {
 		from := line.Value.(source)
-		late = append(late, t.unproved.oldest(from, t.waiting.count(from), isLate)...)
+		if time.Since(t.lastProof[from]) >= t.patience {
+			late = append(late, t.unproved.oldest(from, t.waiting.count(from), isLate)...)
+		}
 	}
-	if len(late) > 0 || t.lines.Len() == 0 || t.unproved.len < t.unproved.max {
+	if len(late) > 0 || t.lines.Len() == 0 || t.unproved.len < t.unproved.max || time.Since(t.anyProof) < t.patience {
 		return late
 	}
 	// Nothing is free, even for a source that has nothing: it is taken from
@@ -183,6 +194,13 @@ func (t *table) prove(s *session, name string) (late []*session, ok bool) {
 	}
 	t.remove(s)
 	s.in, s.client, s.since = inProved, name, time.Now()
+	t.anyProof = s.since
+	if t.waiting.count(s.source) > 0 {
+		if t.lastProof == nil {
+			t.lastProof = make(map[source]time.Time)
+		}
+		t.lastProof[s.source] = s.since
+	}
 	t.proved.add(name, s)
 	return t.proved.oldest(name, t.proved.count(name)-t.maxPerClient, func(s *session) bool {
 		return time.Since(s.since) >= t.patience
@@ -207,9 +225,7 @@ func (t *table) spare() *session {
 		from := line.Value.(source)
 		s := t.waiting.groups[from].Back().Value.(*session)
 		t.waiting.remove(from, s)
-		if t.waiting.count(from) == 0 {
-			t.lines.Remove(line)
-		}
+		t.endLine(line)
 		s.in = nowhere
 		return s
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -165,6 +166,74 @@ func TestLines(t *testing.T) {
 			t.Error("the lines aren't served in turn")
 		}
 	})
+}
+
+// TestSlowHosts: hosts that all boot at once and need long, each of them, but
+// come through, aren't cut off.
+func TestSlowHosts(t *testing.T) {
+	for name, addr := range map[string]string{"one source": "192.0.2.1", "many": ""} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 1000, 64, 64, func(t turnstile) {
+				for i := range 500 {
+					t.arrive(cmp.Or(addr, fmt.Sprintf("192.0.%d.%d", i/250, i%250)))
+				}
+				served := 0
+				for len(t.served) > 0 {
+					time.Sleep(patience / 2)
+					if n := t.sweep(); n > 0 {
+						t.Fatalf("%d are cut off when %d have come through", n, served)
+					}
+					for range 5 { // come through
+						for _, s := range t.unproved.oldest(t.first(), 1, func(*session) bool { return true }) {
+							if _, ok := t.prove(s, fmt.Sprint(served)); !ok {
+								t.Fatal("no room for a client")
+							}
+							t.leave(s)
+							served++
+						}
+					}
+				}
+				if served != 500 || len(t.lastProof) > 0 {
+					t.Errorf("%d are served; %d sources are remembered", served, len(t.lastProof))
+				}
+			})
+		})
+	}
+	// Those that don't come through are cut off when nobody does any more.
+	inBubble(t, 100, 4, 4, func(t turnstile) {
+		for range 2 {
+			t.arrive("192.0.2.1")
+		}
+		honest := t.arrive("192.0.2.1")
+		time.Sleep(patience)
+		if n := t.sweep(); n != 1 || !t.served[honest] {
+			t.Fatalf("%d are cut off", n)
+		}
+		t.arrive("192.0.2.1")
+		t.prove(honest, "foo")
+		if n := t.sweep(); n != 0 {
+			t.Errorf("%d are cut off though one has come through", n)
+		}
+		time.Sleep(patience)
+		t.arrive("192.0.2.1")
+		t.arrive("192.0.2.1")
+		t.sweep()
+		time.Sleep(patience)
+		if n := t.sweep(); n == 0 {
+			t.Error("nobody is cut off though none comes through")
+		}
+	})
+}
+
+// first returns the source of one of the oldest that are served.
+func (t turnstile) first() (from source) {
+	var oldest time.Duration = -1
+	for s := range t.served {
+		if s.in == inUnproved && time.Since(s.begun) > oldest {
+			from, oldest = s.source, time.Since(s.begun)
+		}
+	}
+	return from
 }
 
 // TestSlowLoris: a source that holds its connections open, and comes again
