@@ -22,10 +22,11 @@ import (
 type Registry interface {
 	List() []registry.View
 	Get(name string) (registry.View, bool)
+	Names() []string
 	Counts() registry.Counts
 	Do(name string, ev client.Event) error
 	Remove(name, by string) error
-	Subscribe(size int) (*registry.Feed, []registry.View)
+	Subscribe(size int) *registry.Feed
 }
 
 // Options are what Serve needs.
@@ -114,10 +115,11 @@ func (a *api) session(ctx context.Context) error {
 	clear(a.actors)
 	a.mu.Unlock()
 
-	feed, views := a.registry.Subscribe(feedSize)
+	feed := a.registry.Subscribe(feedSize)
 	defer feed.Close()
-	for _, v := range views {
-		a.paths.Path(v.Settings.Name) // in the order of the names
+	names := a.registry.Names()
+	for _, name := range names {
+		a.paths.Path(name) // in the order of the names
 	}
 	for _, name := range []string{serverName, oldServerName} {
 		reply, err := bus.RequestName(name, dbus.NameFlagDoNotQueue)
@@ -128,22 +130,26 @@ func (a *api) session(ctx context.Context) error {
 			return fmt.Errorf("requesting the name %s on the system bus: another server has it", name)
 		}
 	}
-	s := &signaller{api: a, emit: bus.Emit, known: map[string]bool{}}
-	for _, v := range views {
-		s.added(v)
-	}
+	s := &signaller{api: a, emit: bus.Emit, announced: map[string]bool{}, behind: names}
 	journal.BusReady.Log(ctx, a.log)
 
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for s.err == nil {
 		select {
 		case n := <-feed.C:
 			s.notice(n, time.Now())
+			if n.Kind == registry.Lost {
+				pause.Reset(0)
+			}
+		case <-pause.C:
+			if d := s.catchUp(); len(s.behind) > 0 {
+				pause.Reset(d)
+			}
 		case <-bus.Context().Done():
 			return errors.New("the connection to the system bus was lost")
 		case <-ctx.Done():
-			for _, v := range a.registry.List() {
-				s.removed(v)
-			}
+			s.goodbye()
 			return nil
 		}
 	}

@@ -1,6 +1,7 @@
 package busapi
 
 import (
+	"slices"
 	"time"
 
 	"mandos/internal/client"
@@ -12,10 +13,61 @@ import (
 // A signaller turns the registry's notices into signals, in the order and
 // number in which the reference sends them. After an error it does nothing.
 type signaller struct {
-	api   *api
-	emit  func(path dbus.ObjectPath, name string, values ...any) error
-	known map[string]bool // clients that were announced
-	err   error
+	api  *api
+	emit func(path dbus.ObjectPath, name string, values ...any) error
+	err  error
+
+	// announced has the clients that were announced: false where changes were
+	// missed since then.
+	announced map[string]bool
+	behind    []string // clients that catchUp has to look at
+}
+
+const (
+	// catchUpTime is how long catchUp works at most, and catchUpPause how many
+	// times as long it rests: all clients of a large site have to be told of
+	// just when their hosts come for their secrets.
+	catchUpTime  = 2 * time.Millisecond
+	catchUpPause = 4
+	// goodbyeTime is for telling, one by one, that all clients are gone. That
+	// the server's name is gone says the same.
+	goodbyeTime = time.Second
+)
+
+// catchUp tells of some of the clients that are behind, and returns how long
+// to leave the others. What changes meanwhile comes first, by notice.
+func (s *signaller) catchUp() (pause time.Duration) {
+	begin := time.Now()
+	for len(s.behind) > 0 && s.err == nil && time.Since(begin) < catchUpTime {
+		name := s.behind[0]
+		s.behind = s.behind[1:]
+		current, announced := s.announced[name]
+		if current {
+			continue
+		}
+		v, there := s.api.registry.Get(name)
+		switch {
+		case !there: // there is a notice of that
+		case !announced:
+			s.added(v)
+		default:
+			s.announced[name] = true
+			sub := subject{s.api, v, s.api.paths.Path(name)}
+			s.send(sub.path, propertiesName+".PropertiesChanged", clientName, clientInterface().values(sub), []string{"Secret"})
+		}
+	}
+	return catchUpPause * time.Since(begin)
+}
+
+// goodbye tells that all clients are gone.
+func (s *signaller) goodbye() {
+	begin := time.Now()
+	for name := range s.announced {
+		if time.Since(begin) > goodbyeTime {
+			return
+		}
+		s.removed(name)
+	}
 }
 
 func (s *signaller) send(path dbus.ObjectPath, name string, values ...any) {
@@ -35,13 +87,17 @@ var serverNames = []string{serverName, oldServerName}
 
 func (s *signaller) notice(n registry.Notice, now time.Time) {
 	s.api.history.note(n, now)
+	name := n.Client.Settings.Name
 	switch n.Kind {
 	case registry.ClientAdded:
 		s.added(n.Client)
 	case registry.ClientRemoved:
-		s.removed(n.Client)
-		s.api.paths.Forget(n.Client.Settings.Name)
+		s.removed(name)
+		s.api.paths.Forget(name)
 	case registry.ClientChanged:
+		if _, announced := s.announced[name]; !announced {
+			s.added(n.Client)
+		}
 		s.changed(n.Client, n.Changes)
 	case registry.ClientNotFound:
 		s.sendBoth(rootPath, serverNames, "ClientNotFound", n.Caller.Identity.String(), n.Caller.Addr.Addr().String())
@@ -52,41 +108,32 @@ func (s *signaller) notice(n registry.Notice, now time.Time) {
 
 func (s *signaller) added(v registry.View) {
 	sub := subject{s.api, v, s.api.paths.Path(v.Settings.Name)}
-	s.known[v.Settings.Name] = true
+	s.announced[v.Settings.Name] = true
 	s.send(rootPath, objectManager+".InterfacesAdded", sub.path, sub.interfaces())
 	s.sendBoth(rootPath, serverNames, "ClientAdded", sub.path)
 }
 
-func (s *signaller) removed(v registry.View) {
-	path := s.api.paths.Path(v.Settings.Name)
-	delete(s.known, v.Settings.Name)
+func (s *signaller) removed(name string) {
+	path := s.api.paths.Path(name)
+	delete(s.announced, name)
 	var names []string
 	for _, i := range clientInterfaces {
 		names = append(names, i.name)
 	}
 	s.send(rootPath, objectManager+".InterfacesRemoved", path, names)
-	s.sendBoth(rootPath, serverNames, "ClientRemoved", path, v.Settings.Name)
+	s.sendBoth(rootPath, serverNames, "ClientRemoved", path, name)
 }
 
-// resync tells the whole state, after changes were missed.
+// resync has the whole state told, after changes were missed.
 func (s *signaller) resync() {
-	gone := s.known
-	s.known = map[string]bool{}
-	for _, sub := range s.api.subjects() {
-		name := sub.view.Settings.Name
-		if !gone[name] {
-			s.added(sub.view)
-			continue
+	s.behind = s.api.registry.Names()
+	for name := range s.announced {
+		if _, there := slices.BinarySearch(s.behind, name); there {
+			s.announced[name] = false
+		} else {
+			s.removed(name)
+			s.api.paths.Forget(name)
 		}
-		delete(gone, name)
-		s.known[name] = true
-		s.send(sub.path, propertiesName+".PropertiesChanged", clientName, clientInterface().values(sub), []string{"Secret"})
-	}
-	for name := range gone {
-		var v registry.View
-		v.Settings.Name = name
-		s.removed(v)
-		s.api.paths.Forget(name)
 	}
 }
 

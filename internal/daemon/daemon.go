@@ -273,7 +273,7 @@ func (d *daemon) showStatus(ctx context.Context) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return
 	}
-	feed, _ := d.registry.Subscribe(1) // what changed doesn't matter, only that
+	feed := d.registry.Subscribe(1) // what changed doesn't matter, only that
 	defer feed.Close()
 	shown := d.status()
 	for {

@@ -41,10 +41,9 @@ type Feed struct {
 // Close ends the subscription. C is closed, too.
 func (f *Feed) Close() { f.once.Do(f.stop) }
 
-// Subscribe returns a Feed that holds up to size unread notices, size >= 1,
-// and the state of all clients at the moment from which on it tells of
-// changes.
-func (r *Registry) Subscribe(size int) (*Feed, []View) {
+// Subscribe returns a Feed that holds up to size unread notices, size >= 1.
+// What Get, List and Names say from then on has all that it doesn't tell.
+func (r *Registry) Subscribe(size int) *Feed {
 	f := &Feed{c: make(chan Notice, max(size, 1))}
 	f.C = f.c
 	f.stop = func() {
@@ -56,7 +55,7 @@ func (r *Registry) Subscribe(size int) (*Feed, []View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.feeds[f] = struct{}{}
-	return f, r.list()
+	return f
 }
 
 // publish gives n to all feeds.

@@ -163,7 +163,7 @@ func TestReload(t *testing.T) {
 func TestFeed(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
-		feed, views := w.Subscribe(100)
+		feed, views := w.Subscribe(100), w.List()
 		if len(views) != 1 {
 			t.Fatalf("%d clients, want 1", len(views))
 		}
@@ -209,7 +209,7 @@ func TestFeed(t *testing.T) {
 		expect("removal", "kind2")
 		feed.Close()
 
-		slow, _ := w.Subscribe(1)
+		slow := w.Subscribe(1)
 		defer slow.Close()
 		for range 3 {
 			w.wantFetch('x', "Unknown")

@@ -13,7 +13,7 @@ import (
 func TestStrangers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
-		feed, _ := w.Subscribe(1000)
+		feed := w.Subscribe(1000)
 		for range noiseBurst + 5 {
 			if got := w.fetch('x'); got != "Unknown" {
 				t.Fatalf("a stranger got %q", got)
@@ -41,7 +41,7 @@ func TestRefusedInALoop(t *testing.T) {
 	waiting.ApprovalDelay, waiting.ApprovedByDefault = time.Second, false
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
-		feed, _ := w.Subscribe(1000)
+		feed := w.Subscribe(1000)
 		for range noiseBurst + 5 {
 			if got := w.fetch('d'); got != string(client.Disabled) {
 				t.Fatalf("got %q", got)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,10 +31,21 @@ type Counts struct {
 	Unsaved     bool // the state can't be saved at the moment
 }
 
-// view returns what may be seen of c. Its instants in the future are told by
-// the offset between the clocks as it was when it was last looked at: read
-// again, they are the same to the nanosecond. mu is held.
-func (r *Registry) view(c *client.Client) View {
+// view returns what may be seen of c. mu is held.
+func (r *Registry) view(c *client.Client) View { return view(c, r.between()) }
+
+// between returns the offset between the clocks by which instants in the
+// future are told: as it was when it was last looked at, so that they are, read
+// again, the same to the nanosecond. mu is held.
+func (r *Registry) between() time.Duration {
+	now := offset(r.clock.Now())
+	if (now - r.offset).Abs() < clockStep { // else the clock was set, just now
+		return r.offset
+	}
+	return now
+}
+
+func view(c *client.Client, between time.Duration) View {
 	st := &c.Status
 	v := View{
 		Settings:        c.Settings,
@@ -44,18 +56,10 @@ func (r *Registry) view(c *client.Client) View {
 	}
 	v.Settings.Secret = secret.Secret{}
 	if st.Enabled {
-		v.Expires = r.wall(st.Deadline)
-		v.NextCheck = r.wall(st.NextCheck)
+		v.Expires = time.Unix(0, int64(between+st.Deadline)).UTC()
+		v.NextCheck = time.Unix(0, int64(between+st.NextCheck)).UTC()
 	}
 	return v
-}
-
-func (r *Registry) wall(elapsed time.Duration) time.Time {
-	between := offset(r.clock.Now())
-	if (between - r.offset).Abs() < clockStep { // else the clock was set, just now
-		between = r.offset
-	}
-	return time.Unix(0, int64(between+elapsed)).UTC()
 }
 
 // Get returns the view of the client called name, and whether there is one.
@@ -71,18 +75,29 @@ func (r *Registry) Get(name string) (View, bool) {
 
 // List returns the views of all clients, sorted by name.
 func (r *Registry) List() []View {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.list()
-}
-
-func (r *Registry) list() []View {
-	views := make([]View, 0, len(r.byName))
-	for _, e := range r.byName {
-		views = append(views, r.view(&e.c))
-	}
+	views := r.all()
 	slices.SortFunc(views, func(a, b View) int { return strings.Compare(a.Settings.Name, b.Settings.Name) })
 	return views
+}
+
+func (r *Registry) all() []View {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	views := make([]View, 0, len(r.byName))
+	between := r.between()
+	for _, e := range r.byName {
+		views = append(views, view(&e.c, between))
+	}
+	return views
+}
+
+// Names returns the names of all clients, sorted.
+func (r *Registry) Names() []string {
+	r.mu.Lock()
+	names := slices.Collect(maps.Keys(r.byName))
+	r.mu.Unlock()
+	slices.Sort(names)
+	return names
 }
 
 // Counts returns how many clients there are. It is cheap.

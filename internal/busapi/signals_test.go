@@ -1,0 +1,125 @@
+package busapi
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/registry"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// A listener is a signaller for a registry of clients a, b and c, and what it
+// has sent: "InterfacesAdded a".
+type listener struct {
+	*signaller
+	registry *registry.Registry
+	sent     []string
+}
+
+func newListener(t *testing.T) *listener {
+	t.Helper()
+	r, err := registry.New(t.Context(), registry.Options{
+		Settings:  []client.Settings{settings("a"), settings("b"), settings("c")},
+		NoRestore: true, Checker: stubChecker{}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{registry: r}
+	api := &api{registry: r, paths: &Paths{}, log: slog.New(slog.DiscardHandler)}
+	l.signaller = &signaller{api: api, announced: map[string]bool{}, behind: r.Names(), emit: l.emit}
+	return l
+}
+
+// emit notes the signals that are the standard's.
+func (l *listener) emit(path dbus.ObjectPath, name string, values ...any) error {
+	switch name {
+	case objectManager + ".InterfacesAdded", objectManager + ".InterfacesRemoved":
+		path = values[0].(dbus.ObjectPath)
+	case propertiesName + ".PropertiesChanged":
+	default:
+		return nil
+	}
+	client, _ := l.api.paths.Name(path)
+	l.sent = append(l.sent, name[strings.LastIndexByte(name, '.')+1:]+" "+client)
+	return nil
+}
+
+func (l *listener) wantSent(t *testing.T, want ...string) {
+	t.Helper()
+	if !slices.Equal(l.sent, want) {
+		t.Errorf("sent %q, want %q", l.sent, want)
+	}
+	l.sent = nil
+}
+
+// all catches up with all clients that are behind.
+func (l *listener) all() {
+	for len(l.behind) > 0 {
+		l.catchUp()
+	}
+}
+
+// disable returns what the registry tells when the client called name is
+// disabled.
+func (l *listener) disable(t *testing.T, name string) registry.Notice {
+	t.Helper()
+	feed := l.registry.Subscribe(1)
+	defer feed.Close()
+	if err := l.registry.Do(name, client.Disable{By: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	return <-feed.C
+}
+
+func TestCatchUp(t *testing.T) {
+	const added, changed, removed = "InterfacesAdded ", "PropertiesChanged ", "InterfacesRemoved "
+	t.Run("nothing happens", func(t *testing.T) {
+		l := newListener(t)
+		l.all()
+		l.wantSent(t, added+"a", added+"b", added+"c")
+	})
+	t.Run("a change comes first", func(t *testing.T) {
+		l := newListener(t)
+		l.notice(l.disable(t, "c"), time.Now())
+		l.wantSent(t, added+"c", changed+"c", changed+"c") // Expires and Enabled
+		l.all()
+		l.wantSent(t, added+"a", added+"b")
+	})
+	t.Run("one goes before it was announced", func(t *testing.T) {
+		l := newListener(t)
+		if err := l.registry.Remove("b", "a test"); err != nil {
+			t.Fatal(err)
+		}
+		l.all()
+		l.wantSent(t, added+"a", added+"c")
+	})
+	t.Run("notices are lost", func(t *testing.T) {
+		l := newListener(t)
+		l.all()
+		l.sent = nil
+		if err := l.registry.Remove("b", "a test"); err != nil {
+			t.Fatal(err)
+		}
+		l.notice(registry.Notice{Kind: registry.Lost}, time.Now())
+		l.wantSent(t, removed+"b")
+		l.notice(l.disable(t, "a"), time.Now())
+		l.wantSent(t, changed+"a", changed+"a")
+		l.all() // a, too: more may have changed
+		l.wantSent(t, changed+"a", changed+"c")
+	})
+}
+
+func TestGoodbye(t *testing.T) {
+	l := newListener(t)
+	l.all()
+	l.sent = nil
+	l.goodbye()
+	slices.Sort(l.sent)
+	l.wantSent(t, "InterfacesRemoved a", "InterfacesRemoved b", "InterfacesRemoved c")
+}
