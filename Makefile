@@ -49,7 +49,7 @@ lint: ## gofmt, go vet, staticcheck, mandoc, shellcheck
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	@found=$$(for p in man/*.[1-8]; do mandoc -T lint -W warning $$p; done); test -z "$$found" || { echo "$$found"; exit 1; }
-	if command -v shellcheck >/dev/null; then shellcheck tools/*.sh .ci/run; fi
+	if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tools/packages/*.sh tools/packages/deb/p* tools/packages/rpm/* .ci/run; fi
 
 interop: ## our programs against Debian's, in every pairing
 	$(GO) test -count=1 ./internal/interop/...
@@ -100,16 +100,20 @@ endif
 SBINDIR     ?= $(PREFIX)/sbin
 MANDIR      ?= $(PREFIX)/share/man
 DOCDIR      ?= $(PREFIX)/share/doc/mandos
+BASHDIR     ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR      ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR     ?= $(PREFIX)/share/fish/vendor_completions.d
 
 GEN   = mandos-socket-generator
 SBIN  = $(filter-out $(GEN),$(COMMANDS))
 UNITS = $(notdir $(wildcard systemd/*.socket systemd/*.service systemd/*.slice))
 PAGES = $(notdir $(wildcard man/*.[1-8]))
+COMPLETIONS = $(BASHDIR)/mandos-ctl $(ZSHDIR)/_mandos-ctl $(FISHDIR)/mandos-ctl.fish
 
 # Builds nothing, so that it can be run as root, and where there is no Go.
 install: ## after `make`: install into PREFIX (/usr/local), below DESTDIR
 	@for c in $(COMMANDS); do test -x build/$$c || { echo "build/$$c is missing: run make first"; exit 1; }; done
-	install -d $(addprefix $(DESTDIR),$(SBINDIR) $(UNITDIR) $(GENDIR) $(SYSUSERSDIR) $(TMPFILESDIR) $(CATALOGDIR) $(DBUSDIR) $(DOCDIR))
+	install -d $(addprefix $(DESTDIR),$(SBINDIR) $(UNITDIR) $(GENDIR) $(SYSUSERSDIR) $(TMPFILESDIR) $(CATALOGDIR) $(DBUSDIR) $(DOCDIR) $(BASHDIR) $(ZSHDIR) $(FISHDIR))
 	install -m 755 $(SBIN:%=build/%) $(DESTDIR)$(SBINDIR)
 	install -m 755 build/$(GEN) $(DESTDIR)$(GENDIR)
 	for u in $(UNITS); do \
@@ -120,6 +124,10 @@ install: ## after `make`: install into PREFIX (/usr/local), below DESTDIR
 	install -m 644 systemd/mandos.catalog $(DESTDIR)$(CATALOGDIR)
 	install -m 644 dbus-1/mandos.conf $(DESTDIR)$(DBUSDIR)
 	install -m 644 systemd/examples/* man/examples/* $(DESTDIR)$(DOCDIR)
+	build/mandos-ctl --completion=bash >$(DESTDIR)$(BASHDIR)/mandos-ctl
+	build/mandos-ctl --completion=zsh >$(DESTDIR)$(ZSHDIR)/_mandos-ctl
+	build/mandos-ctl --completion=fish >$(DESTDIR)$(FISHDIR)/mandos-ctl.fish
+	chmod 644 $(COMPLETIONS:%=$(DESTDIR)%)
 	for p in $(PAGES); do install -D -m 644 man/$$p $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p || exit; done
 	@$(if $(DESTDIR),,$(MAKE) --no-print-directory activate)
 
@@ -136,6 +144,7 @@ uninstall: ## remove what install put there; keeps /etc/mandos and the state
 	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 	rm -f $(addprefix $(DESTDIR),$(SYSUSERSDIR)/mandos.conf $(TMPFILESDIR)/mandos.conf $(CATALOGDIR)/mandos.catalog $(DBUSDIR)/mandos.conf)
 	for p in $(PAGES); do rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$$p; done
+	rm -f $(COMPLETIONS:%=$(DESTDIR)%)
 	rm -rf $(DESTDIR)$(DOCDIR)
 	@$(if $(DESTDIR),,if test -d /run/systemd/system; then systemctl daemon-reload; journalctl --update-catalog; fi)
 
