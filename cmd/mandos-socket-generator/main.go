@@ -4,7 +4,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +14,9 @@ import (
 
 	"mandos/internal/config"
 )
+
+// defaultsFile has the options of mandos.service, in DAEMON_ARGS.
+const defaultsFile = "/etc/default/mandos"
 
 // defaultPort is that of mandos.socket as it is shipped.
 const defaultPort = 6637
@@ -23,25 +28,30 @@ func main() {
 		fmt.Fprintln(os.Stderr, "mandos-socket-generator: is run by systemd, with three folders; see mandos-socket-generator(8)")
 		os.Exit(2)
 	}
-	if err := generate("/etc/mandos", os.Args[1]); err != nil {
+	if err := generate("/etc/mandos", defaultsFile, os.Args[1]); err != nil {
 		fmt.Fprintf(os.Stderr, "mandos-socket-generator: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// generate writes the drop-in for the configuration in configDir below dir,
-// if one is needed.
-func generate(configDir, dir string) error {
-	cl, err := config.ParseArgs([]string{"--configdir", configDir})
+// generate writes the drop-in for the configuration in configDir and the
+// options in defaults below dir, if one is needed.
+func generate(configDir, defaults, dir string) error {
+	text, err := os.ReadFile(defaults)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("mandos.socket stays as it is: %w", err)
+	}
+	args := daemonArgs(string(text))
+	cl, err := config.ParseArgs(append([]string{"--configdir", configDir}, args...))
 	if err != nil {
-		return err
+		return fmt.Errorf("mandos.socket stays as it is, because of %s: %w", defaults, err)
 	}
 	s, found := config.LoadServer(cl, config.LoadOptions{})
 	if err := found.Err(); err != nil {
 		return fmt.Errorf("mandos.socket stays as it is, because of errors in mandos.conf: %w", err)
 	}
-	text := dropIn(s)
-	if text == "" {
+	content := dropIn(s)
+	if content == "" {
 		return nil
 	}
 	// The name sorts before that of `systemctl edit`, override.conf.
@@ -49,7 +59,7 @@ func generate(configDir, dir string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(text), 0o644)
+	return os.WriteFile(path, []byte(content), 0o644)
 }
 
 // dropIn is what s changes of mandos.socket; empty if that is nothing.

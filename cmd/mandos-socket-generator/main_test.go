@@ -14,11 +14,20 @@ import (
 // wrote below [Socket].
 func run(t *testing.T, conf string) (lines []string, written string, err error) {
 	t.Helper()
+	return runWith(t, conf, "")
+}
+
+// runWith runs it with a /etc/default/mandos, too.
+func runWith(t *testing.T, conf, defaults string) (lines []string, written string, err error) {
+	t.Helper()
 	etc, out := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(etc, "mandos.conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	err = generate(etc, out)
+	if err := os.WriteFile(filepath.Join(etc, "defaults"), []byte(defaults), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err = generate(etc, filepath.Join(etc, "defaults"), out)
 	found, globErr := filepath.Glob(filepath.Join(out, "*"))
 	if globErr != nil {
 		t.Fatal(globErr)
@@ -71,6 +80,35 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// TestDaemonArgs: the service's options overrule mandos.conf, as they do for
+// the service itself.
+func TestDaemonArgs(t *testing.T) {
+	tests := []struct{ defaults, want string }{
+		{"", "ListenStream= ListenStream=1234"},
+		{"DAEMON_ARGS=\"\"\n", "ListenStream= ListenStream=1234"},
+		{"#CONFIGDIR=/etc/mandos\nDAEMON_ARGS=--port=99\n", "ListenStream= ListenStream=99"},
+		{"DAEMON_ARGS=\"--port 99 --interface 'host0' --debuglevel=info\"\n", "ListenStream= ListenStream=99 BindToDevice=host0"},
+		{"DAEMON_ARGS='--no-ipv6' \n", "ListenStream= ListenStream=0.0.0.0:1234"},
+		{"DAEMON_ARGS=--port=98\nOTHER=--port=97\nDAEMON_ARGS=--port=99\n", "ListenStream= ListenStream=99"},
+		{"#DAEMON_ARGS=--port=98\n; DAEMON_ARGS=--port=97\n", "ListenStream= ListenStream=1234"},
+		{"DAEMON_ARGS=--port \\\n 99\n", "ListenStream= ListenStream=99"},
+		{"DAEMON_ARGS=--servicename\\ --port=99\n", "ListenStream= ListenStream=1234"},
+	}
+	for _, test := range tests {
+		got, _, err := runWith(t, "[DEFAULT]\nport = 1234\n", test.defaults)
+		if err != nil {
+			t.Errorf("%q: %v", test.defaults, err)
+		}
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("%q: got %q, want %q", test.defaults, got, test.want)
+		}
+	}
+	got, _, err := runWith(t, "[DEFAULT]\nport = 1234\n", "DAEMON_ARGS=--prot=99\n")
+	if err == nil || got != nil || !strings.Contains(err.Error(), "--prot") || !strings.Contains(err.Error(), "defaults") {
+		t.Errorf("a wrong option: %q, %v", got, err)
+	}
+}
+
 // TestErrors: of a file with errors nothing is taken.
 func TestErrors(t *testing.T) {
 	for _, conf := range []string{"port = 1\n", "[DEFAULT]\nport = x\n", "[DEFAULT]\nport = 1\naddress = nowhere\n", "[DEFAULT]\ninterface = a b\n", "[DEFAULT]\ninterface = a\n b\n"} {
@@ -86,7 +124,7 @@ func TestErrors(t *testing.T) {
 
 func TestNoFile(t *testing.T) {
 	out := t.TempDir()
-	if err := generate(t.TempDir(), out); err != nil {
+	if err := generate(t.TempDir(), filepath.Join(out, "missing"), out); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(out, "mandos.socket.d")); !errors.Is(err, fs.ErrNotExist) {

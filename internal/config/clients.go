@@ -71,6 +71,10 @@ type LoadOptions struct {
 	// Suspect asks for warnings about what is valid but probably a mistake
 	// (--check-config). It takes longer, as it looks into the secrets.
 	Suspect bool
+	// Unreadable, if not nil, is asked about each secfile that could be read:
+	// whether another, who is to read it later, can't. It returns what is
+	// wrong, and the remedy, or "" for both.
+	Unreadable func(path string) (problem, remedy string)
 }
 
 // LoadClients reads DIR/clients.conf and then DIR/clients.conf.d/*.conf in
@@ -486,6 +490,11 @@ func (l *loader) secret(s *section, d decoded) secret.Secret {
 		}
 		l.complain(s, v, path+": "+p.what, p.remedy)
 		return secret.Secret{}
+	}
+	if l.opts.Unreadable != nil {
+		if what, remedy := l.opts.Unreadable(path); what != "" {
+			l.complain(s, v, path+": "+what, remedy)
+		}
 	}
 	if text == "" {
 		l.warn(s, v, path+": the file is empty: the client gets nothing", keygen)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"os/user"
 	"syscall"
 
 	"mandos/internal/config"
@@ -81,7 +82,12 @@ func (c Command) checkConfig(cl *config.CommandLine) error {
 	if err := checkConfigDir(cl); err != nil {
 		return err
 	}
-	cfg, _, found := config.Load(cl, config.LoadOptions{Suspect: true})
+	opts := config.LoadOptions{Suspect: true}
+	// Root can read what the service can't.
+	if u, err := user.Lookup(serviceUser); err == nil && os.Geteuid() == 0 && cl.ConfigDir() == systemConfigDir {
+		opts.Unreadable = unreadableBy(u, hidden)
+	}
+	cfg, _, found := config.Load(cl, opts)
 	if _, err := io.WriteString(c.Stdout, found.String()); err != nil {
 		return err
 	}

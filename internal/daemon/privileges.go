@@ -51,28 +51,12 @@ func firstUser() (*user.User, error) {
 // become changes all IDs of all threads to those of u, and makes sure that
 // there is no way back.
 func become(u *user.User) error {
-	uid, err := strconv.Atoi(u.Uid)
-	if err != nil {
-		return err
-	}
-	gid, err := strconv.Atoi(u.Gid)
+	uid, gid, groups, err := ids(u)
 	if err != nil {
 		return err
 	}
 	if uid == 0 || gid == 0 {
 		return errors.New("this user is root as well")
-	}
-	ids, err := u.GroupIds()
-	if err != nil {
-		return err
-	}
-	groups := make([]int, 0, len(ids))
-	for _, id := range ids {
-		g, err := strconv.Atoi(id)
-		if err != nil {
-			return err
-		}
-		groups = append(groups, g)
 	}
 	if err := syscall.Setgroups(groups); err != nil {
 		return os.NewSyscallError("setgroups", err)
@@ -84,6 +68,28 @@ func become(u *user.User) error {
 		return os.NewSyscallError("setresuid", err)
 	}
 	return noWayBack(uid, gid)
+}
+
+// ids returns the numbers of u, of its group, and of all its groups.
+func ids(u *user.User) (uid, gid int, groups []int, err error) {
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return 0, 0, nil, err
+	}
+	if gid, err = strconv.Atoi(u.Gid); err != nil {
+		return 0, 0, nil, err
+	}
+	names, err := u.GroupIds()
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	for _, name := range names {
+		g, err := strconv.Atoi(name)
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		groups = append(groups, g)
+	}
+	return uid, gid, groups, nil
 }
 
 // noWayBack returns an error if this process is more than uid and gid, or

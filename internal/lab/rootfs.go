@@ -30,9 +30,14 @@ func Suites() []Suite { return []Suite{Bookworm, Trixie} }
 func (s Suite) String() string { return s.Name }
 
 // packages are what a root file system has beyond the essential ones. They
-// include Debian's client with its keys, but not Debian's server.
+// include Debian's client with its keys, and what Debian's server needs.
 const packages = "systemd,systemd-sysv,libpam-systemd,libnss-systemd,dbus,polkitd,avahi-daemon,avahi-utils," +
-	"libnss-mdns,iproute2,fping,iputils-ping,procps,make,mandos-client"
+	"libnss-mdns,iproute2,fping,iputils-ping,procps,make,mandos-client," +
+	"debconf,adduser,gnupg,python3,python3-dbus,python3-gi,python3-urwid"
+
+// debianServer leaves the package of Debian's server in a root file system,
+// not installed.
+const debianServer = `cd "$1"/opt && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -q download mandos`
 
 // rootFS returns the folder of the suite's root file system. It is made once,
 // which takes a minute or two, and kept in the user's cache folder.
@@ -54,7 +59,7 @@ func rootFS(t testing.TB, s Suite) string {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatalf("locking %s: %v", lock.Name(), err)
 	}
-	folder := filepath.Join(cache, fmt.Sprintf("%s-%.6x", s.Name, sha256.Sum256([]byte(packages))))
+	folder := filepath.Join(cache, fmt.Sprintf("%s-%.6x", s.Name, sha256.Sum256([]byte(packages+debianServer))))
 	if _, err := os.Stat(folder); err == nil {
 		return folder
 	}
@@ -63,7 +68,7 @@ func rootFS(t testing.TB, s Suite) string {
 		t.Fatal(err)
 	}
 	args := []string{"--variant=minbase", "--mode=root", `--aptopt=APT::Install-Recommends "false"`,
-		"--include=" + packages, s.Name, folder + ".tmp"}
+		"--include=" + packages, "--customize-hook=" + debianServer, s.Name, folder + ".tmp"}
 	out, err := exec.Command("mmdebstrap", append(args, sources(t, s)...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("making the root file system of %s: %v\n%s", s, err, out)
