@@ -54,7 +54,7 @@ lint: ## gofmt, go vet, staticcheck, mandoc, shellcheck
 interop: ## our programs against Debian's, in every pairing
 	$(GO) test -count=1 ./internal/interop/...
 
-check-system: build ## boot hosts with systemd 252 and 257, install, and test from outside (as root)
+check-system: packages ## boot hosts with systemd 252 and 257, install, and test from outside (as root)
 	MANDOS_LAB=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 40m ./internal/lab
 
 bench: ## run the benchmarks

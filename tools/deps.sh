@@ -16,6 +16,8 @@ packages=(
 	fping
 	# system tests on booted hosts, and network namespaces
 	systemd-container mmdebstrap iproute2 bridge-utils iputils-ping avahi-daemon
+	# what looks into the packages
+	rpm zstd lintian
 	# the commands' screens, completions and manual pages
 	tmux zsh fish mandoc procps
 )

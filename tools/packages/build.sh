@@ -94,6 +94,7 @@ for format in "$@"; do
 	find "$stage/usr/share/man" -name '*.[1-8]*' -exec gzip -9n {} +
 	find "$stage" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	export STAGE=$stage
+	rm -f "$folder"/mandos[-_]*".${file##*.}"
 	go tool -modfile=tools/go.mod nfpm package --config tools/packages/nfpm.yaml --packager "$format" --target "$folder/$file" >/dev/null
 	rm -rf "$stage"
 	echo "$folder/$file"
