@@ -39,6 +39,16 @@ func needProgram(t *testing.T, name, pkg string) {
 	t.Skipf("%s is missing: install %s", name, pkg)
 }
 
+// thePackage is the file of the one package of that kind that make packages made.
+func thePackage(t *testing.T, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(lab.Source(t), "build/packages", pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s: found %v: run make clean packages", pattern, found)
+	}
+	return found[0]
+}
+
 // A packaged file, as tar lists it: "-rwxr-xr-x root:root".
 type packaged map[string]string
 
