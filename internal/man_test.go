@@ -45,9 +45,6 @@ func documented(t *testing.T, name string) (options []string) {
 // inTable returns the options of a table, with their dashes.
 func inTable(fs *pflag.FlagSet) (options []string) {
 	fs.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden {
-			return
-		}
 		options = append(options, "--"+f.Name)
 		if f.Shorthand != "" {
 			options = append(options, "-"+f.Shorthand)
@@ -150,52 +147,6 @@ func TestManKeys(t *testing.T) {
 			}
 		}
 		same(t, name, has, all)
-	}
-}
-
-// TestManExamples: the examples of configuration files are without error.
-func TestManExamples(t *testing.T) {
-	for name, file := range map[string]string{"mandos.conf.5": "mandos.conf", "mandos-clients.conf.5": "clients.conf"} {
-		var examples []string
-		in, section := false, ""
-		for _, line := range page(t, name) {
-			switch {
-			case strings.HasPrefix(line, ".Sh "):
-				section = line
-			case section != ".Sh EXAMPLES":
-			case strings.HasPrefix(line, ".Bd "):
-				in, examples = true, append(examples, "")
-			case line == ".Ed":
-				in = false
-			case in:
-				examples[len(examples)-1] += strings.ReplaceAll(line, `\e`, `\`) + "\n"
-			}
-		}
-		if len(examples) == 0 {
-			t.Errorf("%s has no examples", name)
-		}
-		for _, example := range examples {
-			dir := t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, file), []byte(example), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			cl, err := config.ParseArgs([]string{"--configdir", dir})
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, clients, found := config.Load(cl, config.LoadOptions{})
-			if err := found.Err(); err != nil {
-				t.Errorf("%s: an example has errors: %v\n%s", name, err, example)
-			}
-			if file == "clients.conf" && len(clients) == 0 {
-				t.Errorf("%s: an example has no clients:\n%s", name, example)
-			}
-			for _, f := range found {
-				if filepath.Base(f.File) == file {
-					t.Errorf("%s: an example has %v\n%s", name, f, example)
-				}
-			}
-		}
 	}
 }
 
