@@ -56,12 +56,15 @@ const (
 // Ways are how all examples are run.
 var Ways = []Way{
 	{Doc: "README.md", Begins: "make demo ", Test: "internal/interop TestDemo"},
-	{Doc: "README.md", Begins: "sudo make install\nsudo install ", On: Server, Dir: "/src", Want: "install -d",
-		Then: "test $(stat -c %a%G /etc/mandos/clients.conf) = 640mandos; ! systemctl is-active mandos.socket"},
+	{Doc: "README.md", Begins: "make packages\n", Dry: true, Test: "internal/lab TestPackaged"},
+	{Doc: "README.md", Begins: "sudo apt install ./build/packages/mandos_*.deb\n", On: Server, Dir: "/src", Want: "Setting up mandos",
+		Then: "systemctl is-active mandos.socket mandos.service"},
+	{Doc: "README.md", Begins: "sudo make install\nsudo install ", On: Client, Dir: "/src", Want: "install -d",
+		Then: "test $(stat -c %a%G /etc/mandos/clients.conf) = 640mandos; ! systemctl is-active mandos.socket; make uninstall; rm /etc/mandos/clients.conf"},
 
 	// The first client.
 	{Doc: "README.md", Begins: "sudo systemctl enable --now mandos.socket\n", On: Server,
-		Want: "Created symlink", Then: "systemctl is-active mandos.socket mandos.service"},
+		Before: "systemctl disable --now mandos.socket mandos.service", Want: "Created symlink", Then: "systemctl is-active mandos.socket mandos.service"},
 	{Doc: "README.md", Begins: "sudo apt install mandos-client\n", On: Client, Want: "mandos-client is already the newest version"},
 	{Doc: "README.md", Begins: "sudo mandos-keygen --password\n", On: Client, Keys: password + "\n" + password + "\n",
 		Want: `(?s)\n\[web1\].*\nkey_id = \w{64}\r?\n.*\nsecret =`},
@@ -73,12 +76,12 @@ var Ways = []Way{
 
 	// The upgrade.
 	{Doc: "README.md", Begins: "sudo build/mandos --check-config\n", On: Server, Dir: "/src", Want: "^$"},
-	{Doc: "README.md", Begins: "sudo systemctl stop mandos.service\n", On: Server, Before: "systemctl stop mandos.socket", Want: "^$",
-		Then: "! systemctl is-active mandos.service"},
-	{Doc: "README.md", Begins: "sudo make install\nsudo systemctl enable", On: Server, Dir: "/src",
-		Before: "cp /src/internal/oldstate/testdata/python3.pickle /var/lib/mandos/clients.pickle; chown mandos: /var/lib/mandos/clients.pickle",
-		Want:   "install -d", Then: "systemctl is-active mandos.service; test -e /var/lib/mandos/clients.pickle.imported"},
-	{Doc: "README.md", Begins: "sudo journalctl -u mandos -x --since -5min", On: Server, Want: "The state of the Mandos server before this one was taken over"},
+	// The state as Debian's server leaves it behind.
+	{Doc: "README.md", Begins: "sudo journalctl -u mandos -x --since -5min", On: Server,
+		Before: `systemctl stop mandos.socket; cp /src/internal/oldstate/testdata/python3.pickle /var/lib/mandos/clients.pickle
+			chown mandos: /var/lib/mandos/clients.pickle; systemctl start mandos.socket
+			until mandos-ctl >/dev/null 2>&1; do sleep 0.1; done; test -e /var/lib/mandos/clients.pickle.imported`,
+		Want: "The state of the Mandos server before this one was taken over"},
 
 	// Operating.
 	{Doc: "README.md", Begins: "sudo mandos-ctl  ", On: Server,
@@ -150,7 +153,7 @@ var Ways = []Way{
 	{Doc: "clients.conf", Begins: "mandos --check-config\n", On: Server, Want: `\[laptop\] secret: the secret is no OpenPGP message`},
 	{Doc: "mandos.conf", Begins: "systemctl daemon-reload && ", On: Server, Want: "^$"},
 	{Doc: "mandos.service.d-credentials.conf", Begins: "systemd-creds encrypt", On: Server, Want: "^",
-		Before: "printf 'an encrypted password' >secret.bin; cp /usr/local/share/doc/mandos/mandos.service.d-credentials.conf THIS",
+		Before: "printf 'an encrypted password' >secret.bin; cp /src/systemd/examples/mandos.service.d-credentials.conf THIS",
 		Then: `printf '[client1]\nkey_id = %064d\nsecfile = client1\n' 1 >/etc/mandos/clients.conf
 			systemctl restart mandos.service; mandos-ctl client1 | grep 'client1 *Yes'`},
 	{Doc: "mandos.service.d-credentials.conf", Begins: "[client1]\n", Parsed: "clients.conf"},
