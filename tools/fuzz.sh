@@ -9,5 +9,7 @@ targets=$(go test -list '^Fuzz' ./... | awk '/^Fuzz/ {names[n++] = $1} /^ok/ {fo
 while read -r package name; do
 	[ -n "$name" ] || continue
 	printf -- '-- %s %s for %s\n' "$package" "$name" "$time"
-	go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -parallel "${FUZZPARALLEL:-2}" "$package"
+	# By default it makes each find smaller for up to a minute, and does
+	# nothing else meanwhile.
+	go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 1s -parallel "${FUZZPARALLEL:-2}" "$package"
 done <<<"$targets"

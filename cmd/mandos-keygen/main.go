@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"mandos/internal/keygen"
+	"mandos/internal/memory"
 )
 
 // version is set by the linker.
@@ -17,6 +18,7 @@ var version = "(devel)"
 func main() { os.Exit(run()) }
 
 func run() int {
+	_ = memory.Guard() // as far as it goes
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	syscall.Umask(0o077)

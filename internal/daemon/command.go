@@ -14,6 +14,7 @@ import (
 
 	"mandos/internal/config"
 	"mandos/internal/journal"
+	"mandos/internal/memory"
 )
 
 // Exit statuses.
@@ -100,8 +101,7 @@ func (c Command) checkConfig(cl *config.CommandLine) error {
 
 // serve runs the daemon.
 func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
-	// Memory holds secrets: no core dumps, and no debugger of the same user.
-	undumpable()
+	memory.Hide()
 	// From the first moment on: a SIGHUP must never end the daemon.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

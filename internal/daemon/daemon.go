@@ -23,6 +23,7 @@ import (
 	"mandos/internal/config"
 	"mandos/internal/journal"
 	"mandos/internal/keytls"
+	"mandos/internal/memory"
 	"mandos/internal/registry"
 	"mandos/internal/sd"
 	"mandos/internal/server"
@@ -86,6 +87,9 @@ func Run(ctx context.Context, o Options) error {
 	defer writePIDFile(pidFile)()
 	if err := d.dropPrivileges(); err != nil {
 		return err
+	}
+	if err := memory.Guard(); err != nil {
+		d.log.Info("memory may be swapped", journal.Err(err))
 	}
 
 	if err := d.newRegistry(ctx, state); err != nil {

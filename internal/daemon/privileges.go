@@ -15,12 +15,6 @@ import (
 // exists.
 var users = []string{"mandos", "_mandos", "nobody"}
 
-// undumpable forbids core dumps, and other processes of this user to look into
-// this one's memory.
-func undumpable() {
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // fails for other values only
-}
-
 // dropPrivileges makes this process an ordinary user's for good, if it is
 // root's.
 func (d *daemon) dropPrivileges() error {
@@ -34,7 +28,6 @@ func (d *daemon) dropPrivileges() error {
 	if err := become(u); err != nil {
 		return fmt.Errorf("giving up root's privileges for user %s: %w", u.Username, err)
 	}
-	undumpable() // changing the user has undone it
 	d.log.Info("gave up root's privileges", "user", u.Username)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"mandos/internal/keytls/wire"
+	"mandos/internal/secret"
 )
 
 // An exchange is the TLS client's half of a key exchange under way.
@@ -29,7 +30,20 @@ var curves = map[wire.Group]ecdh.Curve{
 var errShare = errors.New("the share has the wrong length")
 
 // startExchange makes a new private key in group g.
-func startExchange(g wire.Group) (*exchange, error) {
+func startExchange(g wire.Group) (ex *exchange, err error) {
+	secret.Do(func() { ex, err = start(g) })
+	if err != nil {
+		return nil, err
+	}
+	agree := ex.agree
+	ex.agree = func(share []byte) (shared []byte, err error) {
+		secret.Do(func() { shared, err = agree(share) })
+		return shared, err
+	}
+	return ex, nil
+}
+
+func start(g wire.Group) (*exchange, error) {
 	if g == wire.X25519MLKEM768 {
 		return startHybrid()
 	}
@@ -49,6 +63,11 @@ func startExchange(g wire.Group) (*exchange, error) {
 // answerExchange is the TLS server's half: from the client's share in group g
 // it makes the server's share and the shared secret.
 func answerExchange(g wire.Group, theirs []byte) (ours, shared []byte, err error) {
+	secret.Do(func() { ours, shared, err = answer(g, theirs) })
+	return ours, shared, err
+}
+
+func answer(g wire.Group, theirs []byte) (ours, shared []byte, err error) {
 	if g == wire.X25519MLKEM768 {
 		return answerHybrid(theirs)
 	}
@@ -109,7 +128,7 @@ func answerHybrid(theirs []byte) (ours, shared []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ours2, second, err := answerExchange(wire.X25519, theirs[mlkem.EncapsulationKeySize768:])
+	ours2, second, err := answer(wire.X25519, theirs[mlkem.EncapsulationKeySize768:])
 	if err != nil {
 		return nil, nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"mandos/internal/keytls/wire"
+	"mandos/internal/secret"
 )
 
 const (
@@ -32,8 +33,14 @@ var (
 // dhe12 makes our half of a DHE key exchange (RFC 5246, section 8.1.2). The
 // prime has to be of RFC 7919 or safe; where lax is true, prime is enough: the
 // order of the generator can't be known then, and the group is as good as
-// who signed it. least is how many bits the prime has to have. math/big isn't constant-time; the exponent is used once.
+// who signed it. least is how many bits the prime has to have. math/big isn't
+// constant-time; the exponent is used once.
 func dhe12(k *wire.ServerKeyExchange, least int, lax bool) (public, shared []byte, err error) {
+	secret.Do(func() { public, shared, err = agreeDH(k, least, lax) })
+	return public, shared, err
+}
+
+func agreeDH(k *wire.ServerKeyExchange, least int, lax bool) (public, shared []byte, err error) {
 	p, g, y := new(big.Int).SetBytes(k.P), new(big.Int).SetBytes(k.G), new(big.Int).SetBytes(k.Y)
 	if err := checkDHGroup(p, least, lax); err != nil {
 		return nil, nil, err
@@ -45,13 +52,13 @@ func dhe12(k *wire.ServerKeyExchange, least int, lax bool) (public, shared []byt
 			return nil, nil, errDHValue
 		}
 	}
-	secret := make([]byte, dhExponent/8)
-	defer clear(secret)
-	if _, err := rand.Read(secret); err != nil {
+	exponent := make([]byte, dhExponent/8)
+	defer clear(exponent)
+	if _, err := rand.Read(exponent); err != nil {
 		return nil, nil, err
 	}
-	secret[0] |= 0x80
-	x := new(big.Int).SetBytes(secret)
+	exponent[0] |= 0x80
+	x := new(big.Int).SetBytes(exponent)
 	z := new(big.Int).Exp(y, x, p)
 	if z.Cmp(big.NewInt(1)) <= 0 || z.Cmp(top) == 0 {
 		return nil, nil, errDHValue

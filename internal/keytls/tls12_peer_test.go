@@ -472,7 +472,7 @@ func sign12(key any, s wire.SignatureScheme, message []byte) (wire.SignatureSche
 	return 0, nil, fmt.Errorf("a key of type %T", key)
 }
 
-func must(b []byte, err error) []byte {
+func must[T any](b T, err error) T {
 	if err != nil {
 		panic(err)
 	}

@@ -128,6 +128,27 @@ func TestSandbox(t *testing.T) {
 			t.Errorf("no sandbox:\n%s", status)
 		}
 
+		// Its memory: no core dumps, no swap where the host grants that, and no
+		// way in, not even for a process of the same user.
+		limits := server.Run("cat", "/proc/"+pid+"/limits")
+		if !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).MatchString(limits) {
+			t.Errorf("it may dump core:\n%s", limits)
+		}
+		granted := regexp.MustCompile(`(?m)^Max locked memory +unlimited `).MatchString(limits)
+		if locked := !strings.Contains(status, "VmLck:\t       0 kB\n"); locked != granted {
+			t.Errorf("its memory is locked: %v, but that it may is %v:\n%s%s", locked, granted, status, limits)
+		}
+		if got := server.Run("systemctl", "show", "-P", "LimitMEMLOCK", "mandos.service"); got != "infinity" {
+			t.Errorf("LimitMEMLOCK=%s", got)
+		}
+		same := []string{"setpriv", "--reuid=mandos", "--regid=mandos", "--clear-groups"}
+		spied := server.Run(append(same, as("spy", pid)...)...)
+		for _, in := range intrusions {
+			if !strings.Contains(spied, in.name+": refused, own child: possible\n") {
+				t.Errorf("getting into the daemon by %s is not refused to its own user:\n%s", in.name, spied)
+			}
+		}
+
 		security := server.Run("systemd-analyze", "security", "--no-pager", "mandos.service")
 		found := regexp.MustCompile(`Overall exposure level for mandos.service: ([0-9.]+)`).FindStringSubmatch(security)
 		if found == nil {

@@ -11,6 +11,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
+	"mandos/internal/secret"
 )
 
 // MaxPassword is the size in bytes up to which a password is decrypted. Key
@@ -65,6 +67,11 @@ func (k *Key) Seal(password []byte, now time.Time) ([]byte, error) {
 // at 1970 does no harm, and neither does a key that has expired: refusing
 // here would keep a host from booting.
 func (k *Key) Open(message []byte, now time.Time) (password []byte, signed bool, err error) {
+	secret.Do(func() { password, signed, err = k.open(message, now) })
+	return password, signed, err
+}
+
+func (k *Key) open(message []byte, now time.Time) (password []byte, signed bool, err error) {
 	defer func() {
 		if r := recover(); r != nil { // a stranger wrote the message
 			password, signed, err = nil, false, errors.New("the OpenPGP message is malformed")

@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"mandos/internal/keytls/wire"
+	"mandos/internal/secret"
 )
 
 const nonceLen = 12
@@ -82,7 +83,12 @@ func (p *Protection) nonce(iv *[nonceLen]byte) ([nonceLen]byte, error) {
 }
 
 // Seal implements Records.
-func (p *Protection) Seal(dst []byte, t wire.ContentType, payload []byte) ([]byte, error) {
+func (p *Protection) Seal(dst []byte, t wire.ContentType, payload []byte) (record []byte, err error) {
+	secret.Do(func() { record, err = p.seal(dst, t, payload) })
+	return record, err
+}
+
+func (p *Protection) seal(dst []byte, t wire.ContentType, payload []byte) ([]byte, error) {
 	if len(payload) > wire.MaxPlaintext {
 		return nil, ErrOverflow
 	}
@@ -103,7 +109,12 @@ func (p *Protection) Seal(dst []byte, t wire.ContentType, payload []byte) ([]byt
 }
 
 // Open implements Records.
-func (p *Protection) Open(h wire.Header, fragment []byte) (wire.ContentType, []byte, error) {
+func (p *Protection) Open(h wire.Header, fragment []byte) (t wire.ContentType, payload []byte, err error) {
+	secret.Do(func() { t, payload, err = p.open(h, fragment) })
+	return t, payload, err
+}
+
+func (p *Protection) open(h wire.Header, fragment []byte) (wire.ContentType, []byte, error) {
 	if h.Type != wire.TypeApplicationData {
 		return 0, nil, fmt.Errorf("%w: %v, unprotected", ErrUnexpected, h.Type)
 	}

@@ -117,8 +117,11 @@ func (p *Premaster) Plain(client, server [32]byte) *Master {
 }
 
 func (p *Premaster) master(label string, seed []byte) *Master {
-	out := make([]byte, 48)
-	prf(p.suite, out, p.secret.Reveal(), label, seed)
+	var out []byte
+	secret.Do(func() {
+		out = make([]byte, 48)
+		prf(p.suite, out, p.secret.Reveal(), label, seed)
+	})
 	p.secret.Wipe()
 	return &Master{p.suite, secret.New(out)}
 }
@@ -140,13 +143,18 @@ func (m *Master) Finished(client bool, transcript []byte) []byte {
 		label = "client finished"
 	}
 	out := make([]byte, FinishedLen12)
-	prf(m.suite, out, m.secret.Reveal(), label, transcript)
+	secret.Do(func() { prf(m.suite, out, m.secret.Reveal(), label, transcript) })
 	return out
 }
 
 // Protections returns what protects the records that the client and that the
 // server send (RFC 5246, section 6.3), both at sequence number 0.
 func (m *Master) Protections(client, server [32]byte) (fromClient, fromServer *Protection12) {
+	secret.Do(func() { fromClient, fromServer = m.protections(client, server) })
+	return fromClient, fromServer
+}
+
+func (m *Master) protections(client, server [32]byte) (fromClient, fromServer *Protection12) {
 	s := m.suite
 	block := make([]byte, 2*(s.keyLen+s.fixed))
 	defer clear(block)
@@ -233,7 +241,12 @@ func (p *Protection12) additional(t wire.ContentType, v wire.Version, n int) (a 
 }
 
 // Seal implements Records.
-func (p *Protection12) Seal(dst []byte, t wire.ContentType, payload []byte) ([]byte, error) {
+func (p *Protection12) Seal(dst []byte, t wire.ContentType, payload []byte) (record []byte, err error) {
+	secret.Do(func() { record, err = p.seal(dst, t, payload) })
+	return record, err
+}
+
+func (p *Protection12) seal(dst []byte, t wire.ContentType, payload []byte) ([]byte, error) {
 	if len(payload) > wire.MaxPlaintext {
 		return nil, ErrOverflow
 	}
@@ -258,7 +271,12 @@ func (p *Protection12) Seal(dst []byte, t wire.ContentType, payload []byte) ([]b
 }
 
 // Open implements Records.
-func (p *Protection12) Open(h wire.Header, fragment []byte) (wire.ContentType, []byte, error) {
+func (p *Protection12) Open(h wire.Header, fragment []byte) (t wire.ContentType, payload []byte, err error) {
+	secret.Do(func() { t, payload, err = p.open(h, fragment) })
+	return t, payload, err
+}
+
+func (p *Protection12) open(h wire.Header, fragment []byte) (wire.ContentType, []byte, error) {
 	if len(fragment) > wire.MaxCiphertext12 {
 		return 0, nil, ErrOverflow
 	}

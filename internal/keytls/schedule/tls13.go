@@ -40,7 +40,12 @@ type Application struct {
 
 // Handshake makes the second stage from the shared secret of the key exchange,
 // which it wipes, and the hash of ClientHello..ServerHello.
-func (e Early) Handshake(shared, transcript []byte) *Handshake {
+func (e Early) Handshake(shared, transcript []byte) (h *Handshake) {
+	secret.Do(func() { h = e.handshake(shared, transcript) })
+	return h
+}
+
+func (e Early) handshake(shared, transcript []byte) *Handshake {
 	s := e.suite
 	zeros := make([]byte, s.newHash().Size())
 	early := extract(s, zeros, nil)
@@ -58,7 +63,12 @@ func (e Early) Handshake(shared, transcript []byte) *Handshake {
 // Application makes the last stage from the hash of ClientHello..server
 // Finished. The handshake's own traffic secrets stay usable until wiped; h can
 // make nothing more.
-func (h *Handshake) Application(transcript []byte) *Application {
+func (h *Handshake) Application(transcript []byte) (a *Application) {
+	secret.Do(func() { a = h.application(transcript) })
+	return a
+}
+
+func (h *Handshake) application(transcript []byte) *Application {
 	s := h.suite
 	zeros := make([]byte, s.newHash().Size())
 	salt := derive(s, h.secret.Reveal(), "derived", s.newHash().Sum(nil))
@@ -87,7 +97,12 @@ type Traffic struct {
 
 // Protection returns the record protection that belongs to t (RFC 8446,
 // section 7.3), at sequence number 0.
-func (t *Traffic) Protection() *Protection {
+func (t *Traffic) Protection() (p *Protection) {
+	secret.Do(func() { p = t.protection() })
+	return p
+}
+
+func (t *Traffic) protection() *Protection {
 	s := t.suite
 	key := expandLabel(s, t.secret.Reveal(), "key", nil, s.keyLen)
 	iv := expandLabel(s, t.secret.Reveal(), "iv", nil, nonceLen)
@@ -98,7 +113,12 @@ func (t *Traffic) Protection() *Protection {
 
 // Finished returns the verify_data that t's side sends for a transcript's hash
 // (RFC 8446, section 4.4.4). t is a secret of the Handshake stage.
-func (t *Traffic) Finished(transcript []byte) []byte {
+func (t *Traffic) Finished(transcript []byte) (verifyData []byte) {
+	secret.Do(func() { verifyData = t.finished(transcript) })
+	return verifyData
+}
+
+func (t *Traffic) finished(transcript []byte) []byte {
 	s := t.suite
 	key := expandLabel(s, t.secret.Reveal(), "finished", nil, s.newHash().Size())
 	defer clear(key)
@@ -110,9 +130,11 @@ func (t *Traffic) Finished(transcript []byte) []byte {
 // Update replaces the secret by the next one, as a KeyUpdate asks (RFC 8446,
 // section 7.2), and wipes the old one.
 func (t *Traffic) Update() {
-	next := expandLabel(t.suite, t.secret.Reveal(), "traffic upd", nil, t.suite.newHash().Size())
-	t.secret.Wipe()
-	t.secret = secret.New(next)
+	secret.Do(func() {
+		next := expandLabel(t.suite, t.secret.Reveal(), "traffic upd", nil, t.suite.newHash().Size())
+		t.secret.Wipe()
+		t.secret = secret.New(next)
+	})
 }
 
 // Wipe overwrites the secret.
