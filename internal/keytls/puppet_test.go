@@ -179,8 +179,10 @@ func (p *puppet) clientShare(g wire.Group) []byte {
 
 // answer makes a good ServerHello for X25519 and the keys that go with it once
 // it is sent by sayHello.
-func (p *puppet) answer() (*wire.ServerHello, []byte) {
-	share, shared, err := answerExchange(wire.X25519, p.clientShare(wire.X25519))
+func (p *puppet) answer() (*wire.ServerHello, []byte) { return p.answerIn(wire.X25519) }
+
+func (p *puppet) answerIn(g wire.Group) (*wire.ServerHello, []byte) {
+	share, shared, err := answerExchange(g, p.clientShare(g))
 	if err != nil {
 		p.t.Errorf("the client's share: %v", err)
 	}
@@ -188,7 +190,7 @@ func (p *puppet) answer() (*wire.ServerHello, []byte) {
 		Version: wire.VersionTLS12, SessionID: p.hello.SessionID, Suite: wire.AES256GCM,
 		Extensions: wire.Extensions{
 			wire.SelectedVersion(wire.VersionTLS13),
-			wire.ServerKeyShare(wire.KeyShare{Group: wire.X25519, Data: share}),
+			wire.ServerKeyShare(wire.KeyShare{Group: g, Data: share}),
 		},
 	}, shared
 }
