@@ -88,9 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.dropPrivileges(); err != nil {
 		return err
 	}
-	if err := memory.Guard(); err != nil {
-		d.log.Info("memory may be swapped", journal.Err(err))
-	}
+	memory.Hide() // changing the user has undone it
 
 	if err := d.newRegistry(ctx, state); err != nil {
 		return err

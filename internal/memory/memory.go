@@ -11,19 +11,19 @@ import (
 
 // Hide forbids core dumps of this process, and lets no other process of the
 // same user read its memory, environment or descriptors. Changing the user
-// undoes that. It is for a process that will do so and then call Guard, for
-// which it makes room as long as it may.
-func Hide() {
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // fails for other values only
-	// For root, and where the limit is that already.
-	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
-}
+// undoes that.
+func Hide() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) } // fails for other values only
 
 // Guard does what Hide does, and keeps all memory, also what the process gets
-// later, out of swap. The error says why it may be swapped all the same. The
-// user isn't to be changed after it.
+// later, out of swap. The error says why it may be swapped all the same.
+//
+// It is for programs that run for a moment. Go gives locked memory back page by
+// page, by a new mapping each; a daemon could run out of mappings by that, and
+// has MemorySwapMax= in its unit.
 func Guard() error {
 	Hide()
+	// For root, and where the limit is that already.
+	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 	// With all memory to be locked, none is given beyond the limit, and Go
 	// reserves far more than any limit but none.
 	var limit unix.Rlimit

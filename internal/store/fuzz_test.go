@@ -87,7 +87,7 @@ func FuzzRecord(f *testing.F) {
 			if _, err := unseal(clientsBucket, key, item, &v); err != nil {
 				return state, false
 			}
-			r, err := v.record("a")
+			r, err := v.record([]byte("a"))
 			if err != nil {
 				return state, false
 			}
