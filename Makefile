@@ -15,7 +15,7 @@ CHECK := deps lint race fuzz-short demo interop check-system
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help all build demo check check-system test race fuzz fuzz-short lint interop interop-old bench bogo deps html clean install activate uninstall
+.PHONY: help all build demo check check-system test race fuzz fuzz-short fuzz-coverage lint interop interop-old bench bogo deps html clean install activate uninstall
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z -]+):.*## */\1\t/' | expand -t 16
@@ -38,6 +38,9 @@ race: ## the unit tests with the race detector
 
 fuzz: ## run every fuzz function for FUZZTIME (10s)
 	@FUZZTIME=$(FUZZTIME) tools/fuzz.sh
+
+fuzz-coverage: ## list the fuzzers in SECURITY.md, with what they reach (minutes)
+	tools/fuzz-coverage.py
 
 # By count, not by time: at the end of its time go test -fuzz sometimes fails
 # with "context deadline exceeded", having found nothing.

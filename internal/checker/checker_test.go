@@ -106,6 +106,7 @@ func TestReply(t *testing.T) {
 	}
 }
 
+// FuzzRequest: what the helper takes is valid, and comes back as it was.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"client":"a","command":"true","limit_ms":1000}`))
 	f.Add([]byte(`{"client":"\u00e9\n","command":"fping -q -- 'a'","limit_ms":604800000}`))
@@ -127,6 +128,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
+// FuzzReply: what the daemon takes is in range and can't steer a terminal.
 func FuzzReply(f *testing.F) {
 	f.Add(MarshalReply(1, 9, true, []byte("x\n"), nil))
 	f.Add(MarshalReply(0, 0, false, nil, errors.New("no")))

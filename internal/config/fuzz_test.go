@@ -104,6 +104,34 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
+// FuzzArgs: a command line is taken, or refused with a word on why; the options
+// of one that is taken are found valid again when they are set.
+func FuzzArgs(f *testing.F) {
+	for _, s := range []string{"", "--port=6637\x00-i\x00eth0", "--check", "--debug\x00--no-dbus", "--priority\x00NONE", "-a::1", "--port=x", "--socket=-1", "x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		cl, err := ParseArgs(strings.Split(line, "\x00"))
+		if (cl == nil) == (err == nil) {
+			t.Fatalf("%q: %v, %v", line, cl, err)
+		}
+		if err != nil {
+			if err.Error() == "" {
+				t.Errorf("%q is refused without a word", line)
+			}
+			return
+		}
+		if cl.ConfigDir() == "" && !strings.Contains(line, "--c") {
+			t.Errorf("%q: no folder", line)
+		}
+		for _, g := range cl.given {
+			if err := g.option.set(new(Server), g.value); err != nil {
+				t.Errorf("%q: --%s %q: %v", line, g.option.Long, g.value, err)
+			}
+		}
+	})
+}
+
 // manyClients returns a clients.conf with n clients as mandos-keygen makes
 // them, secrets of 1,190 bytes included.
 func manyClients(n int) string {

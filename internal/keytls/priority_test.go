@@ -220,6 +220,7 @@ func TestPolicyString(t *testing.T) {
 	}
 }
 
+// FuzzParsePriority: what is taken leaves enough for a ClientHello.
 func FuzzParsePriority(f *testing.F) {
 	for _, s := range []string{"", "NORMAL", priorityRawPK, priorityOpenPGP, "NONE:+NORMAL", "SUITEB128:%COMPAT", "@SYSTEM"} {
 		f.Add(s)

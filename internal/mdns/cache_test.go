@@ -343,6 +343,8 @@ func TestFromLink(t *testing.T) {
 	}
 }
 
+// FuzzParse: whatever comes by multicast, what is kept of it is bounded, and
+// only addresses that a server can have come out.
 func FuzzParse(f *testing.F) {
 	for _, records := range [][]string{{ptrA, srvA, addr6, addr4}, {ptrA}, {`_mandos._tcp.local. 0 IN PTR Mandos._mandos._tcp.local.`}} {
 		m := answer(rr(f, records...))

@@ -409,6 +409,7 @@ func TestParseLifetime(t *testing.T) {
 	}
 }
 
+// FuzzOpen: a message that is refused gives no password.
 func FuzzOpen(f *testing.F) {
 	key, err := ReadSecret(must(os.ReadFile("testdata/rsa2048/seckey.txt")))
 	if err != nil {

@@ -57,6 +57,7 @@ func TestRecipients(t *testing.T) {
 	}
 }
 
+// FuzzRecipients: of a message that is none, no recipients come out.
 func FuzzRecipients(f *testing.F) {
 	f.Add([]byte(rawPacket(tagPKESK, "\x03\x01\x02\x03\x04\x05\x06\x07\x08\x01data") + rawPacket(tagProtected, "x")))
 	f.Add([]byte("-----BEGIN PGP MESSAGE-----\n\nwQ==\n-----END PGP MESSAGE-----\n"))

@@ -63,6 +63,8 @@ func TestParseGreeting(t *testing.T) {
 	}
 }
 
+// FuzzParseGreeting: the verdict on a greeting doesn't depend on how it comes
+// in, and no more than its line is taken.
 func FuzzParseGreeting(f *testing.F) {
 	for _, tt := range greetings {
 		f.Add([]byte(tt.in))

@@ -574,6 +574,8 @@ func TestKeySizes(t *testing.T) {
 	}
 }
 
+// FuzzParseOpenPGP: a certificate that is taken has a key, a fingerprint and a
+// date.
 func FuzzParseOpenPGP(f *testing.F) {
 	for _, name := range []string{"rsa2048", "rsa4096", "dsa2048", "rsa-expired", "mut-badsubsig", "mut-baduidsig", "mut-nosubkey", "mut-nouidsig"} {
 		f.Add(armored(f, name))

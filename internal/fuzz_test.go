@@ -1,0 +1,64 @@
+package internal_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestFuzzersAreListed: SECURITY.md lists each fuzzer, and none that isn't; and
+// a corpus belongs to a fuzzer that exists.
+func TestFuzzersAreListed(t *testing.T) {
+	page, err := os.ReadFile("../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, row := range regexp.MustCompile(`(?m)^\| ([a-z0-9/]+) \| (Fuzz[A-Za-z0-9]+) \| .+ \| [0-9]+ % \| [0-9]+ \|$`).FindAllStringSubmatch(string(page), -1) {
+		listed[row[1]+" "+row[2]] = true
+	}
+	fuzzer := regexp.MustCompile(`(?m)^func (Fuzz[A-Za-z0-9]+)\(`)
+	found := map[string]bool{}
+	var corpora []string
+	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch dir := filepath.Dir(path); {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasSuffix(dir, "/testdata/fuzz"):
+			corpora = append(corpora, strings.TrimSuffix(dir, "/testdata/fuzz")+" "+d.Name())
+		case strings.HasSuffix(path, "_test.go"):
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for _, f := range fuzzer.FindAllStringSubmatch(string(text), -1) {
+				found[dir+" "+f[1]] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) < 30 {
+		t.Errorf("only %d fuzzers were found", len(found))
+	}
+	for f := range found {
+		if !listed[f] {
+			t.Errorf("SECURITY.md doesn't list %s: make fuzz-coverage", f)
+		}
+	}
+	for f := range listed {
+		if !found[f] {
+			t.Errorf("SECURITY.md lists %s, which isn't there: make fuzz-coverage", f)
+		}
+	}
+	for _, f := range corpora {
+		if !found[f] {
+			t.Errorf("there is a corpus of %s, which isn't there", f)
+		}
+	}
+}
