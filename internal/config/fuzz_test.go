@@ -77,7 +77,8 @@ func FuzzClients(f *testing.F) {
 	})
 }
 
-// FuzzServer does the same for mandos.conf.
+// FuzzServer: whatever a mandos.conf holds, reading it ends and says where what
+// is wrong.
 func FuzzServer(f *testing.F) {
 	paths, err := filepath.Glob("testdata/broken/mandos-*.conf")
 	if err != nil {

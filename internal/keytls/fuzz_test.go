@@ -128,9 +128,9 @@ func finish(t *testing.T, c *Conn, sent *[]byte, closed *bool) {
 	_ = c.CloseNotify()
 }
 
-// FuzzServer plays a TLS server that says anything at any time, with keys
-// where it can have them. A handshake succeeds only if each of its messages
-// came, unchanged and in order; what is read is what was sent.
+// FuzzServer: against a TLS server that says anything at any time, protected
+// where it has keys, a handshake succeeds only if each of its messages came,
+// unchanged and in order, and what is read is what was sent.
 func FuzzServer(f *testing.F) {
 	const hello, extensions, certificate, verify, finished, retry = 0, 1, 2, 3, 4, 5
 	whole := []byte{hello, 0, extensions, 0, certificate, 0, verify, 0, finished, 0}
@@ -204,7 +204,7 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// FuzzClient does the same for the other role.
+// FuzzClient: the same against a TLS client.
 func FuzzClient(f *testing.F) {
 	const hello, finished = 0, 1
 	f.Add([]byte{hello, 0, finished, 0})

@@ -12,8 +12,8 @@ import (
 	"mandos/internal/registry"
 )
 
-// FuzzFile writes over parts of a good file: it is then refused as damaged, or
-// says what it said before. In it, a client is disabled.
+// FuzzFile: a good file with parts written over is refused as damaged, or says
+// what it said before. In it, a client is disabled.
 func FuzzFile(f *testing.F) {
 	made := f.TempDir()
 	s, err := open(made, time.Millisecond)

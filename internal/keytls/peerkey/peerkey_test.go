@@ -224,8 +224,7 @@ func TestPKCS1(t *testing.T) {
 	}
 }
 
-// FuzzParseSPKI gives any bytes to the parser: it must not panic, and what it
-// takes must be a key that can be shown again.
+// FuzzParseSPKI: what is taken is a key that can be shown again.
 func FuzzParseSPKI(f *testing.F) {
 	f.Add(unhex(f, ed25519SPKI))
 	for _, key := range keys(f) {

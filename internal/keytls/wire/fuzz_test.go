@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzParsers gives any bytes to each parser: what one takes must come back as
-// it was, and no strict prefix of it may be taken.
+// FuzzParsers: what any of the parsers of messages and extensions takes comes
+// back as it was, and no strict prefix of it is taken.
 func FuzzParsers(f *testing.F) {
 	names := slices.Sorted(maps.Keys(parsers))
 	for i, name := range names {
