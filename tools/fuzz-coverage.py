@@ -51,7 +51,7 @@ def coverage(package, name):
         starts.setdefault(file, []).append(int(number))
     whole, reached = {}, {}
     for file, start, statements, count in (re.match(r"(.*):(\d+)\..* (\d+) (\d+)$", b).groups() for b in blocks):
-        function = file, max(n for n in starts[file] if n <= int(start))
+        function = file, max((n for n in starts.get(file, []) if n <= int(start)), default=0)
         whole[function] = whole.get(function, 0) + int(statements)
         if count != "0":
             reached[function] = reached.get(function, 0) + int(statements)
