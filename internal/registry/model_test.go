@@ -141,7 +141,7 @@ func (p *promise) enable(set *client.Settings, now time.Duration, exact bool) {
 
 // down: the server was down, by the wall clock for gone. Clients that are
 // configured as before may get their extended timeout; nothing else does.
-func (p *promise) down(before, after map[string]client.Settings, now, gone, stopped time.Duration, crashed bool) {
+func (p *promise) down(before, after map[string]client.Settings, now, gone, stopped time.Duration) {
 	for name, until := range p.until {
 		left := until - stopped - max(gone, 0)
 		if gone < 0 && p.decision[name] != client.Disapproved {
@@ -166,13 +166,6 @@ func (p *promise) down(before, after map[string]client.Settings, now, gone, stop
 		both := ids(&set)
 		_, n := p.deadline[both[0]]
 		_, k := p.deadline[both[1]]
-		if crashed && same && n && k && p.checked[name] && !p.grace[name] {
-			// A hand-out or check of the last second may have been lost, so
-			// that the client seems to have expired.
-			for _, id := range both {
-				p.deadline[id] = max(p.deadline[id], now+was.ExtendedTimeout)
-			}
-		}
 		if same && !(n && k) && !p.disabled[both[0]] && !p.disabled[both[1]] && p.checked[name] && !p.grace[name] {
 			p.grace[name] = true
 			for _, id := range both {
@@ -419,9 +412,18 @@ func (w *modelWorld) restart(clean bool, pause, set time.Duration) {
 	}
 	stopped, wall := w.clock.now.Elapsed, w.clock.now.Wall
 	before := maps.Clone(w.current)
+	for name, set := range before {
+		// A crash may have lost the hand-outs and checks of the last second.
+		saved := w.store.records[name].Saved
+		for _, id := range ids(&set) {
+			if d, ok := w.p.deadline[id]; ok && saved.Enabled {
+				w.p.deadline[id] = min(d, stopped+saved.Expires.Sub(wall))
+			}
+		}
+	}
 	w.clock.now.Elapsed += pause
 	w.clock.now.Wall = w.clock.now.Wall.Add(pause + set)
-	w.p.down(before, w.conf, w.clock.now.Elapsed, w.clock.now.Wall.Sub(wall), stopped, !clean)
+	w.p.down(before, w.conf, w.clock.now.Elapsed, w.clock.now.Wall.Sub(wall), stopped)
 	w.exact = w.exact && clean && set == 0
 	w.start()
 	w.settle()
