@@ -56,6 +56,16 @@ func (p Programs) serve(t testing.TB, sections []string, options ...string) (add
 	return addr, start(t, cmd)
 }
 
+// ServerCommand returns the beginning of a server's command line, which takes
+// its options. A server that needs a bus gets one, as its environment says;
+// others find it by the same.
+func (p Programs) ServerCommand(t testing.TB) *exec.Cmd {
+	t.Helper()
+	cmd := command(p.server)
+	cmd.Env = append(cmd.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+Bus(t))
+	return cmd
+}
+
 // Client starts a client with keys that asks the server at addr until it has
 // its password.
 func (p Programs) Client(t testing.TB, keys Keys, addr string) *Client {
@@ -173,7 +183,7 @@ func config(t testing.TB, sections []string) (configdir, statedir string) {
 	}
 	write(t, filepath.Join(configdir, "clients.conf"), conf)
 	if os.Getuid() == 0 {
-		uid, gid := unprivileged(t)
+		uid, gid := Unprivileged(t)
 		if err := errors.Join(os.Chown(statedir, uid, gid), os.Chmod(configdir, 0o755)); err != nil {
 			t.Fatal(err)
 		}
@@ -181,8 +191,8 @@ func config(t testing.TB, sections []string) (configdir, statedir string) {
 	return configdir, statedir
 }
 
-// unprivileged finds the user that a server started by root runs as.
-func unprivileged(t testing.TB) (uid, gid int) {
+// Unprivileged finds the user that a server started by root runs as.
+func Unprivileged(t testing.TB) (uid, gid int) {
 	t.Helper()
 	for _, name := range []string{"_mandos", "mandos", "nobody"} {
 		u, err := user.Lookup(name)

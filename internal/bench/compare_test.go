@@ -1,0 +1,387 @@
+package bench_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mandos/internal/bench"
+	"mandos/internal/interop"
+)
+
+var (
+	compareTo = flag.String("compare", "", "measure both servers, and write the results to this `file`")
+	only      = flag.String("only", "", "measure only servers whose name and clients are in this `list`, like ours/1,debian/1000")
+	profile   = flag.String("profile", "", "record what the servers do under load with perf, into this `folder`")
+)
+
+// A plan says what is measured of one server with a number of clients.
+type plan struct {
+	name    string
+	clients int
+	loads   []int // how many at once
+	seconds time.Duration
+	storms  map[string]time.Duration // by source: for how long at most
+}
+
+const seconds = time.Second
+
+var plans = []plan{
+	{name: "ours", clients: 1, loads: []int{1, 8, 16, 64, 256}, seconds: 5 * seconds},
+	{name: "ours", clients: 1000, loads: []int{8, 256}, seconds: 5 * seconds},
+	{name: "ours", clients: 10_000, loads: []int{8, 256}, seconds: 5 * seconds, storms: map[string]time.Duration{ownAddresses: 60 * seconds, oneLink: 60 * seconds}},
+	{name: "ours", clients: 100_000, loads: []int{1, 8, 16, 64, 256}, seconds: 5 * seconds},
+	{name: "debian", clients: 1, loads: []int{1, 8, 16, 64, 256}, seconds: 10 * seconds},
+	{name: "debian", clients: 1000, loads: []int{8, 64}, seconds: 20 * seconds},
+	{name: "debian", clients: 10_000, loads: []int{8}, seconds: 40 * seconds, storms: map[string]time.Duration{ownAddresses: 60 * seconds}},
+}
+
+const (
+	ownAddresses = "own addresses"
+	oneLink      = "one link"
+	settle       = 5 * seconds // before memory is measured
+	patience     = 20 * seconds
+)
+
+// TestCompare is the comparison itself. It asserts no figure.
+func TestCompare(t *testing.T) {
+	if *compareTo == "" {
+		t.Skip("it takes ten minutes and a quiet machine: make bench-compare")
+	}
+	if os.Getuid() != 0 {
+		t.Fatal("run it as root: the servers get a journal of their own, in a mount namespace")
+	}
+	floor, err := bench.MeasureFloor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("floor: key pair %v, agreement %v, verification %v, AEAD %v: %v", floor.KeyPair, floor.Agreement, floor.Verification, floor.AEAD, floor.Sum())
+	results := bench.Results{Date: time.Now().UTC().Format(time.RFC3339), Floor: floor}
+	programs := map[string]interop.Programs{"ours": interop.Ours(t), "debian": interop.Debian(t)}
+	hosts := bench.Hosts(100_000)
+	for _, p := range plans {
+		name := fmt.Sprintf("%s/%d", p.name, p.clients)
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			results.Servers = append(results.Servers, p.measure(t, programs[p.name], hosts[:p.clients]))
+		})
+	}
+	b, err := json.MarshalIndent(results, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(*compareTo, append(b, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host) bench.Server {
+	m := bench.Server{Name: p.name, Clients: p.clients}
+	dir := configure(t, hosts)
+	s := start(t, p.name, program, dir, hosts[0])
+	m.Starts = append(m.Starts, s.start("none"))
+	t.Logf("first start: ready after %v, secret after %v", s.ready, s.secret)
+	if p.name == "ours" {
+		s.stop(t)
+		s = start(t, p.name, program, dir, hosts[0])
+		m.Starts = append(m.Starts, s.start("saved"))
+		t.Logf("next start: ready after %v, secret after %v", s.ready, s.secret)
+	}
+	time.Sleep(settle)
+	m.Memory = s.pss(t)
+	t.Logf("memory: %.1f MiB", float64(m.Memory)/(1<<20))
+
+	target := bench.Target{Port: s.port, From: bench.OwnAddress}
+	for _, n := range p.loads {
+		ended := s.record(t, fmt.Sprintf("%s-%d-at-%d", p.name, p.clients, n))
+		l := s.load(t, target, hosts, n, p.seconds)
+		ended()
+		m.Loads = append(m.Loads, l)
+		t.Logf("%d at once: %.1f/s (%d in %v, %d failed), server %v, load %v each; p50 %v p99 %v worst %v", n,
+			l.PerSecond(), l.Served, l.Duration.Round(time.Millisecond), l.Failed, l.CPUPer(), l.LoadCPU/time.Duration(max(1, l.Served)), l.P50, l.P99, l.Worst)
+	}
+	for _, source := range []string{ownAddresses, oneLink} {
+		limit, ok := p.storms[source]
+		if !ok {
+			continue
+		}
+		target := target
+		if source == oneLink {
+			target.From = bench.OneSource
+		}
+		ended := s.record(t, fmt.Sprintf("%s-%d-storm-%s", p.name, p.clients, source))
+		storm := s.storm(t, target, hosts, limit)
+		ended()
+		storm.Source = source
+		m.Storms = append(m.Storms, storm)
+		t.Logf("storm from %s: %d of %d served; p50 %v p99 %v last %v; %d retries; server %v, load %v", source,
+			storm.Served, storm.Hosts, storm.P50, storm.P99, storm.Last, storm.Retries, storm.ServerCPU, storm.LoadCPU)
+	}
+	if p.name == "ours" {
+		time.Sleep(settle)
+		m.Loaded = s.pss(t)
+		t.Logf("memory after the load: %.1f MiB; %d entries in the journal", float64(m.Loaded)/(1<<20), s.journal.count.Load())
+	}
+	return m
+}
+
+// configure makes a server's folder with the hosts' clients.conf.
+func configure(t *testing.T, hosts []bench.Host) (dir string) {
+	t.Helper()
+	dir = interop.Folder(t)
+	for name, mode := range map[string]os.FileMode{"etc": 0o755, "state": 0o700} {
+		if err := os.Mkdir(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	uid, gid := interop.Unprivileged(t)
+	if err := os.Chown(filepath.Join(dir, "state"), uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "etc/clients.conf"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := bench.WriteConfig(f, hosts); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A server is one that runs.
+type server struct {
+	name          string
+	cmd           *exec.Cmd
+	tree          bench.Tree
+	port          uint16
+	ready, secret time.Duration
+	journal       *datagrams
+}
+
+// own is run in a mount namespace of its own: it gives the server the
+// journal's socket and the system log's, which $1 holds, the limit of files of
+// mandos.service, and tells on descriptor 4 when it is about to become the
+// server.
+const own = `set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/journal "$1/dev"
+ln -s "$1/journal" /run/systemd/journal/socket
+mount -t tmpfs tmpfs "$1/dev"
+for n in null zero full random urandom tty; do : >"$1/dev/$n"; mount --bind "/dev/$n" "$1/dev/$n"; done
+mkdir -m 1777 "$1/dev/shm"
+ln -s "$1/log" "$1/dev/log"
+mount --rbind "$1/dev" /dev
+ulimit -n 8192
+shift
+echo >&4
+exec 4>&-
+exec "$@"`
+
+// start starts a server, and waits until host has had its secret from it.
+func start(t *testing.T, name string, program interop.Programs, dir string, host bench.Host) *server {
+	t.Helper()
+	s := &server{name: name}
+	sockets := interop.Folder(t)
+	s.journal = receive(t, filepath.Join(sockets, "journal"))
+	receive(t, filepath.Join(sockets, "log"))
+	notify := receive(t, filepath.Join(sockets, "notify"))
+	stderr, err := os.Create(filepath.Join(sockets, "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(stderr.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	socket, port := bind(t, name == "ours")
+	defer socket.Close()
+	s.port = port
+	about, toBe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer about.Close()
+
+	real := program.ServerCommand(t)
+	args := append([]string{"-m", "sh", "-c", own, "sh", sockets}, real.Args...)
+	s.cmd = exec.Command("unshare", append(args, "--foreground", "--no-zeroconf", "--socket", "3",
+		"--configdir", filepath.Join(dir, "etc"), "--statedir", filepath.Join(dir, "state"))...)
+	s.cmd.Env = append(real.Env, fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino))
+	if name == "ours" {
+		s.cmd.Env = append(s.cmd.Env, "NOTIFY_SOCKET="+filepath.Join(sockets, "notify"))
+	}
+	s.cmd.ExtraFiles = []*os.File{socket, toBe}
+	s.cmd.Stderr = stderr
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	toBe.Close()
+	s.tree = bench.Tree(s.cmd.Process.Pid)
+	t.Cleanup(func() {
+		_ = syscall.Kill(-int(s.tree), syscall.SIGKILL)
+		_ = s.cmd.Wait()
+		if b, _ := os.ReadFile(stderr.Name()); len(b) > 0 && t.Failed() {
+			t.Logf("%s said:\n%s", name, b[max(0, len(b)-4000):])
+		}
+	})
+	if _, err := about.Read(make([]byte, 1)); err != nil {
+		t.Fatal("the server's namespace could not be made")
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if name == "ours" {
+		select {
+		case <-notify.ready:
+		case <-ctx.Done():
+			t.Fatal("the server doesn't become ready")
+		}
+	} else {
+		awaitPort(ctx, t, port)
+	}
+	s.ready = time.Since(began)
+	if err := (bench.Target{Port: port, From: bench.OwnAddress}).Ask(ctx, host); err != nil {
+		t.Fatal(err)
+	}
+	s.secret = time.Since(began)
+	return s
+}
+
+// awaitPort waits until somebody listens on port.
+func awaitPort(ctx context.Context, t *testing.T, port uint16) {
+	t.Helper()
+	for {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("nobody listens: %v", err)
+		}
+	}
+}
+
+func (s *server) start(state string) bench.Start {
+	return bench.Start{State: state, Ready: s.ready, Secret: s.secret}
+}
+
+// stop stops the server in good order.
+func (s *server) stop(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *server) pss(t *testing.T) int64 {
+	t.Helper()
+	n, err := s.tree.PSS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (s *server) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	d, err := s.tree.CPU()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (s *server) load(t *testing.T, target bench.Target, hosts []bench.Host, atOnce int, d time.Duration) bench.Load {
+	t.Helper()
+	server, load, began := s.cpu(t), bench.OwnCPU(), time.Now()
+	waits, failed, err := target.Load(t.Context(), hosts, atOnce, d, patience)
+	l := bench.Load{
+		AtOnce: atOnce, Duration: time.Since(began), Served: len(waits), Failed: failed,
+		ServerCPU: s.cpu(t) - server, LoadCPU: bench.OwnCPU() - load,
+	}
+	l.P50, l.P99, l.Worst = bench.At(waits, 0.5), bench.At(waits, 0.99), bench.At(waits, 1)
+	if err != nil {
+		t.Logf("%d tries failed; the first: %v", failed, err)
+	}
+	return l
+}
+
+func (s *server) storm(t *testing.T, target bench.Target, hosts []bench.Host, limit time.Duration) bench.Storm {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	server, load := s.cpu(t), bench.OwnCPU()
+	waits, retries := target.Storm(ctx, hosts)
+	return bench.Storm{
+		Hosts: len(hosts), Cap: limit, Served: len(waits), Retries: retries,
+		P50: bench.At(waits, 0.5), P99: bench.At(waits, 0.99), Last: bench.At(waits, 1),
+		ServerCPU: s.cpu(t) - server, LoadCPU: bench.OwnCPU() - load,
+	}
+}
+
+// record has perf record what the server does, if that is asked for, until
+// the function that it returns is called.
+func (s *server) record(t *testing.T, name string) (end func()) {
+	t.Helper()
+	if *profile == "" {
+		return func() {}
+	}
+	file := filepath.Join(*profile, strings.ReplaceAll(name, " ", "-")+".perf")
+	cmd := exec.Command("perf", "record", "-q", "-F", "499", "-g", "-o", file, "-p", fmt.Sprint(int(s.tree)))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		_ = cmd.Wait()
+	}
+}
+
+// bind makes the socket that a server inherits. Ours gets it as from
+// mandos.socket; Debian's listens itself, and that tells when it is ready.
+func bind(t *testing.T, listen bool) (*os.File, uint16) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet6{}); err != nil {
+		t.Fatal(err)
+	}
+	if listen {
+		if err := unix.Listen(fd, 4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "socket"), uint16(sa.(*unix.SockaddrInet6).Port)
+}

@@ -1,0 +1,112 @@
+package bench
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"crypto/rand"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The protected records of a session, in bytes of plaintext: of the host,
+// EncryptedExtensions, Certificate, CertificateVerify, Finished and
+// close_notify; of the server, Finished, the secret and close_notify.
+var (
+	opened = []int{20, 57, 72, 52, 2}
+	sealed = []int{52, SecretSize, 2}
+)
+
+// MeasureFloor measures the floor, as the median of many rounds on one thread.
+func MeasureFloor() (Floor, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	peer, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return Floor{}, err
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return Floor{}, err
+	}
+	message := make([]byte, 64+34+48) // RFC 8446, section 4.4.3, with SHA-384
+	signature := ed25519.Sign(private, message)
+	block, err := aes.NewCipher(make([]byte, 32))
+	if err != nil {
+		return Floor{}, err
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return Floor{}, err
+	}
+	nonce := make([]byte, gcm.NonceSize())
+	plain := make([]byte, SecretSize)
+	buf := make([]byte, 0, SecretSize+gcm.Overhead())
+	var ciphertexts [][]byte
+	for _, n := range opened {
+		ciphertexts = append(ciphertexts, gcm.Seal(nil, nonce, plain[:n], nil))
+	}
+
+	own := peer
+	var failed error
+	note := func(err error) {
+		if err != nil {
+			failed = err
+		}
+	}
+	f := Floor{
+		KeyPair: threadTimeOf(func() {
+			var err error
+			own, err = ecdh.X25519().GenerateKey(rand.Reader)
+			note(err)
+			own.PublicKey()
+		}),
+		Agreement: threadTimeOf(func() {
+			_, err := own.ECDH(peer.PublicKey())
+			note(err)
+		}),
+		Verification: threadTimeOf(func() {
+			note(ed25519.VerifyWithOptions(public, message, signature, &ed25519.Options{}))
+		}),
+		AEAD: threadTimeOf(func() {
+			for _, c := range ciphertexts {
+				_, err := gcm.Open(buf, nonce, c, nil)
+				note(err)
+			}
+			for _, n := range sealed {
+				gcm.Seal(buf, nonce, plain[:n], nil)
+			}
+		}),
+	}
+	return f, failed
+}
+
+// threadTimeOf returns the CPU time that f takes: the median of 31 rounds of
+// 200 calls.
+func threadTimeOf(f func()) time.Duration {
+	const calls = 200
+	var rounds []time.Duration
+	for range 31 {
+		began := threadTime()
+		for range calls {
+			f()
+		}
+		rounds = append(rounds, (threadTime()-began)/calls)
+	}
+	slices.Sort(rounds)
+	return rounds[len(rounds)/2]
+}
+
+// threadTime returns the CPU time that this thread has had.
+func threadTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		panic(err) // its arguments are right
+	}
+	return time.Duration(ts.Nano())
+}

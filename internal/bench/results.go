@@ -1,0 +1,98 @@
+// Package bench measures our server beside Debian's: the same hosts with the
+// same keys ask both, on one machine, one server after the other. `make
+// bench-compare` measures into testdata/results.json; `make readme-figures`
+// draws the README's table and chart of that. It is for development only.
+//
+// The load is made by this package, over internal/keytls in the role of
+// mandos-client: a generator in C with GnuTLS would be no fairer, as the bytes
+// are the same, and would leave the server less of the two cores that both
+// share. The hosts' keys are Ed25519, mandos-keygen's default, and made
+// beforehand; everything that a host does at its boot, it does here each time.
+package bench
+
+import "time"
+
+// Results are what one run of the comparison has measured.
+type Results struct {
+	Date    string // RFC 3339
+	Commit  string
+	Command string
+	Machine Machine
+	Floor   Floor
+	Servers []Server // ours and Debian's with each number of clients
+}
+
+// A Machine is where it was measured.
+type Machine struct {
+	CPU    string
+	Cores  int
+	Memory int64 // bytes
+	Kernel string
+	Go     string
+	Debian string // version of its Mandos
+}
+
+// A Floor is the CPU time of one hand-out's cryptography, which no server can
+// do without.
+type Floor struct {
+	KeyPair, Agreement, Verification, AEAD time.Duration
+}
+
+// Sum is the whole.
+func (f Floor) Sum() time.Duration { return f.KeyPair + f.Agreement + f.Verification + f.AEAD }
+
+// A Server is one server, with one configuration.
+type Server struct {
+	Name    string // "ours" or "debian"
+	Clients int
+	Starts  []Start
+	Memory  int64 // bytes (PSS), some seconds after the start
+	Loaded  int64 // bytes (PSS), some seconds after the last load
+	Loads   []Load
+	Storms  []Storm
+}
+
+// A Start is how long the server took.
+type Start struct {
+	State  string        // "none": the first start; "saved": it finds its own
+	Ready  time.Duration // until it says so, or, of Debian's, until it takes connections
+	Secret time.Duration // until the first secret has arrived
+}
+
+// A Load is what hosts got who asked without pause.
+type Load struct {
+	What     string // "" for the ordinary hosts
+	AtOnce   int
+	Duration time.Duration // until the last one was served
+	Served   int
+	Failed   int
+
+	ServerCPU, LoadCPU time.Duration
+	P50, P99, Worst    time.Duration // from connecting to close_notify
+}
+
+// PerSecond is how many secrets were handed out in a second.
+func (l Load) PerSecond() float64 { return float64(l.Served) / l.Duration.Seconds() }
+
+// CPUPer is the server's CPU time for a hand-out.
+func (l Load) CPUPer() time.Duration { return l.ServerCPU / time.Duration(max(l.Served, 1)) }
+
+// A Storm is what became of hosts that all booted at one moment.
+type Storm struct {
+	Source  string // where they came from: "own addresses" or "one link"
+	Hosts   int
+	Cap     time.Duration // when we stopped waiting
+	Served  int
+	Retries int // tries that failed
+
+	P50, P99, Last     time.Duration // from the moment of booting, of those that were served
+	ServerCPU, LoadCPU time.Duration
+}
+
+// At returns the share q of waits, which are sorted.
+func At(waits []time.Duration, q float64) time.Duration {
+	if len(waits) == 0 {
+		return 0
+	}
+	return waits[min(int(q*float64(len(waits))), len(waits)-1)]
+}
