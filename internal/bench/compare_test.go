@@ -316,15 +316,15 @@ func (s *server) cpu(t *testing.T) time.Duration {
 
 func (s *server) load(t *testing.T, target bench.Target, hosts []bench.Host, atOnce int, d time.Duration) bench.Load {
 	t.Helper()
-	server, load, began := s.cpu(t), bench.OwnCPU(), time.Now()
-	waits, failed, err := target.Load(t.Context(), hosts, atOnce, d, patience)
+	server, load := s.cpu(t), bench.OwnCPU()
+	waits := target.Load(t.Context(), hosts, atOnce, d, patience)
 	l := bench.Load{
-		AtOnce: atOnce, Duration: time.Since(began), Served: len(waits), Failed: failed,
+		AtOnce: atOnce, Duration: d, InTime: waits.InTime, Served: len(waits.Served), Failed: waits.Failed,
 		ServerCPU: s.cpu(t) - server, LoadCPU: bench.OwnCPU() - load,
 	}
-	l.P50, l.P99, l.Worst = bench.At(waits, 0.5), bench.At(waits, 0.99), bench.At(waits, 1)
-	if err != nil {
-		t.Logf("%d tries failed; the first: %v", failed, err)
+	l.P50, l.P99, l.Worst = bench.At(waits.Served, 0.5), bench.At(waits.Served, 0.99), bench.At(waits.Served, 1)
+	if waits.Err != nil {
+		t.Logf("%d tries failed; the first: %v", waits.Failed, waits.Err)
 	}
 	return l
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,12 +85,21 @@ func (t Target) Ask(ctx context.Context, h Host) error {
 	return conn.CloseWrite()
 }
 
+// Waits are how long hosts waited for their secrets.
+type Waits struct {
+	Served []time.Duration // the shortest first
+	InTime int             // of those, how many were served before the load's end
+	Failed int             // tries that failed, or were given up
+	Err    error           // the first of them
+}
+
 // Load has atOnce hosts ask at any time, one chosen at random after the other,
 // for as long as duration; after it, those that still wait get patience.
-func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, patience time.Duration) (waits []time.Duration, failures int, first error) {
+func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, patience time.Duration) Waits {
 	ctx, cancel := context.WithTimeout(ctx, duration+patience)
 	defer cancel()
 	until := time.Now().Add(duration)
+	var waits Waits
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for w := range atOnce {
@@ -98,23 +108,24 @@ func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, pa
 			for time.Now().Before(until) {
 				began := time.Now()
 				err := t.Ask(ctx, hosts[random.IntN(len(hosts))])
-				wait := time.Since(began)
+				ended := time.Now()
 				mu.Lock()
 				if err == nil {
-					waits = append(waits, wait)
-				} else {
-					failures++
-					if first == nil {
-						first = err
+					waits.Served = append(waits.Served, ended.Sub(began))
+					if ended.Before(until) {
+						waits.InTime++
 					}
+				} else {
+					waits.Failed++
+					waits.Err = cmp.Or(waits.Err, err)
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	all.Wait()
-	slices.Sort(waits)
-	return waits, failures, first
+	slices.Sort(waits.Served)
+	return waits
 }
 
 // Storm has all hosts ask at the same moment, and try again after RetryWait

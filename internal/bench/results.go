@@ -63,16 +63,17 @@ type Start struct {
 type Load struct {
 	What     string // "" for the ordinary hosts
 	AtOnce   int
-	Duration time.Duration // until the last one was served
+	Duration time.Duration // of the load; who asked before its end may be served after it
+	InTime   int           // served before its end
 	Served   int
-	Failed   int
+	Failed   int // tries that failed, or were given up after some time more
 
 	ServerCPU, LoadCPU time.Duration
 	P50, P99, Worst    time.Duration // from connecting to close_notify
 }
 
 // PerSecond is how many secrets were handed out in a second.
-func (l Load) PerSecond() float64 { return float64(l.Served) / l.Duration.Seconds() }
+func (l Load) PerSecond() float64 { return float64(l.InTime) / l.Duration.Seconds() }
 
 // CPUPer is the server's CPU time for a hand-out.
 func (l Load) CPUPer() time.Duration { return l.ServerCPU / time.Duration(max(l.Served, 1)) }
