@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"internal/config"},
 	{"internal/checker/helper", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen", "internal/monitor"},
 	{"cmd/mandos", "cmd/mandos-checker", "cmd/mandos-client", "cmd/mandos-ctl", "cmd/mandos-keygen", "cmd/mandos-monitor", "cmd/mandos-socket-generator"},
-	{"internal/docs", "internal/interop", "internal/lab"}, // imported by tests only
+	{"internal/bench", "internal/docs", "internal/interop", "internal/lab"}, // imported by tests only
 }
 
 // libraries says which packages import a library by themselves. One that

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"crypto"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
@@ -53,8 +54,25 @@ func Hosts(n int) []Host {
 	return hosts
 }
 
-// With returns the host with another key, or other ways of TLS.
-func (h Host) With(cfg *keytls.Config) Host { return Host{h.Number, cfg} }
+// WithKey returns the host with another key.
+func (h Host) WithKey(key crypto.Signer) Host {
+	return Host{h.Number, &keytls.Config{Policy: h.config.Policy, Key: key}}
+}
+
+// Hybrid returns the host as our own mandos-client is: with X25519MLKEM768,
+// where the server knows it.
+func (h Host) Hybrid() Host {
+	return Host{h.Number, &keytls.Config{Key: h.config.Key}}
+}
+
+// KeyID is what servers know the host by.
+func (h Host) KeyID() keyid.KeyID {
+	spki, err := peerkey.MarshalSPKI(h.config.Key.Public())
+	if err != nil {
+		panic(err) // its key is one that we made
+	}
+	return keyid.OfSPKI(spki)
+}
 
 // Secret returns the host's secret. It needn't be an OpenPGP message: servers
 // don't look into it.
@@ -74,11 +92,7 @@ func WriteConfig(w io.Writer, hosts []Host) error {
 	b := bufio.NewWriterSize(w, 1<<20)
 	fmt.Fprint(b, "[DEFAULT]\nchecker = true\ninterval = P20D\ntimeout = P40D\nextended_timeout = P40D\n")
 	for _, h := range hosts {
-		spki, err := peerkey.MarshalSPKI(h.config.Key.Public())
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(b, "\n[host%d]\nhost = host%d.example.org\nkey_id = %v\nfingerprint =\nsecret =\n", h.Number, h.Number, keyid.OfSPKI(spki))
+		fmt.Fprintf(b, "\n[host%d]\nhost = host%d.example.org\nkey_id = %v\nfingerprint =\nsecret =\n", h.Number, h.Number, h.KeyID())
 		text := base64.StdEncoding.EncodeToString(h.Secret())
 		for len(text) > 0 {
 			n := min(64, len(text))

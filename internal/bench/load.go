@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +29,12 @@ type Target struct {
 	// From is the address that a host connects from.
 	From func(Host) netip.Addr
 }
+
+// The values of Storm.Source.
+const (
+	OwnAddresses = "own addresses"
+	OneLink      = "one link"
+)
 
 // OwnAddress gives each host an address of its own, below 127.0.0.0/8, as the
 // hosts of a site have.
@@ -89,8 +94,22 @@ func (t Target) Ask(ctx context.Context, h Host) error {
 type Waits struct {
 	Served []time.Duration // the shortest first
 	InTime int             // of those, how many were served before the load's end
-	Failed int             // tries that failed, or were given up
-	Err    error           // the first of them
+	Failed map[string]int  // tries that failed, by why
+}
+
+// fail counts a try that failed with err.
+func (w *Waits) fail(err error) {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			break
+		}
+		err = inner
+	}
+	if w.Failed == nil {
+		w.Failed = map[string]int{}
+	}
+	w.Failed[err.Error()]++
 }
 
 // Load has atOnce hosts ask at any time, one chosen at random after the other,
@@ -116,8 +135,7 @@ func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, pa
 						waits.InTime++
 					}
 				} else {
-					waits.Failed++
-					waits.Err = cmp.Or(waits.Err, err)
+					waits.fail(err)
 				}
 				mu.Unlock()
 			}
@@ -129,9 +147,10 @@ func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, pa
 }
 
 // Storm has all hosts ask at the same moment, and try again after RetryWait
-// until they have their secrets, or ctx ends. It returns how long each that
-// was served has waited in all, the shortest first, and how many tries failed.
-func (t Target) Storm(ctx context.Context, hosts []Host) (waits []time.Duration, retries int) {
+// until they have their secrets, or ctx ends. How long a host has waited
+// counts from the beginning, over all its tries.
+func (t Target) Storm(ctx context.Context, hosts []Host) Waits {
+	var waits Waits
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	start := make(chan struct{})
@@ -144,9 +163,9 @@ func (t Target) Storm(ctx context.Context, hosts []Host) (waits []time.Duration,
 				wait := time.Since(began)
 				mu.Lock()
 				if err == nil {
-					waits = append(waits, wait)
+					waits.Served = append(waits.Served, wait)
 				} else if ctx.Err() == nil {
-					retries++
+					waits.fail(err)
 				}
 				mu.Unlock()
 				if err == nil {
@@ -162,6 +181,6 @@ func (t Target) Storm(ctx context.Context, hosts []Host) (waits []time.Duration,
 	began = time.Now()
 	close(start)
 	all.Wait()
-	slices.Sort(waits)
-	return waits, retries
+	slices.Sort(waits.Served)
+	return waits
 }

@@ -36,6 +36,10 @@ type Machine struct {
 // do without.
 type Floor struct {
 	KeyPair, Agreement, Verification, AEAD time.Duration
+
+	// Connection is not in the sum: the kernel's part, as a server without
+	// TLS has it that sends and receives as many bytes in as many steps.
+	Connection time.Duration
 }
 
 // Sum is the whole.
@@ -66,7 +70,7 @@ type Load struct {
 	Duration time.Duration // of the load; who asked before its end may be served after it
 	InTime   int           // served before its end
 	Served   int
-	Failed   int // tries that failed, or were given up after some time more
+	Failed   map[string]int // tries that failed, or were given up after some time more, by why
 
 	ServerCPU, LoadCPU time.Duration
 	P50, P99, Worst    time.Duration // from connecting to close_notify
@@ -80,11 +84,11 @@ func (l Load) CPUPer() time.Duration { return l.ServerCPU / time.Duration(max(l.
 
 // A Storm is what became of hosts that all booted at one moment.
 type Storm struct {
-	Source  string // where they came from: "own addresses" or "one link"
-	Hosts   int
-	Cap     time.Duration // when we stopped waiting
-	Served  int
-	Retries int // tries that failed
+	Source string // where they came from: "own addresses" or "one link"
+	Hosts  int
+	Cap    time.Duration // when we stopped waiting
+	Served int
+	Failed map[string]int // tries that failed, by why
 
 	P50, P99, Last     time.Duration // from the moment of booting, of those that were served
 	ServerCPU, LoadCPU time.Duration

@@ -13,6 +13,14 @@ type Statement struct {
 	Met    bool
 }
 
+func (s Statement) String() string {
+	met := "NOT MET"
+	if s.Met {
+		met = "met"
+	}
+	return fmt.Sprintf("%-7s  %s: %s", met, s.Text, s.Figure)
+}
+
 // Statements checks what was measured. What wasn't measured, isn't there.
 func (r *Results) Statements() []Statement {
 	c := checker{results: r}
@@ -115,6 +123,11 @@ func (r *Results) load(name string, clients, atOnce int) *Load {
 	if s == nil {
 		return nil
 	}
+	return s.load(atOnce)
+}
+
+// load returns what was measured with so many ordinary hosts at once, or nil.
+func (s *Server) load(atOnce int) *Load {
 	i := slices.IndexFunc(s.Loads, func(l Load) bool { return l.What == "" && l.AtOnce == atOnce })
 	if i < 0 {
 		return nil
