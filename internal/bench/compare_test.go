@@ -38,7 +38,7 @@ type plan struct {
 	loads   []int // how many at once
 	seconds time.Duration
 	storms  map[string]time.Duration // by source: for how long at most
-	kinds   bool                     // hosts with other keys, one after the other
+	kinds   bool                     // the hosts are those of bench.Kinds, and ask one kind after the other
 }
 
 const seconds = time.Second
@@ -48,7 +48,7 @@ var plans = []plan{
 	{name: "ours", clients: 1000, loads: []int{8, 256}, seconds: 5 * seconds},
 	{name: "ours", clients: 10_000, loads: []int{8, 256}, seconds: 5 * seconds, storms: map[string]time.Duration{bench.OwnAddresses: 60 * seconds, bench.OneLink: 60 * seconds}},
 	{name: "ours", clients: 100_000, loads: []int{1, 8, 16, 64, 256}, seconds: 5 * seconds},
-	{name: "ours", clients: 4, seconds: 3 * seconds, kinds: true},
+	{name: "ours", clients: len(bench.Kinds), seconds: 3 * seconds, kinds: true},
 	{name: "debian", clients: 1, loads: []int{1, 8, 16, 64, 256}, seconds: 10 * seconds},
 	{name: "debian", clients: 1000, loads: []int{8}, seconds: 30 * seconds},
 	{name: "debian", clients: 10_000, loads: []int{8}, seconds: 40 * seconds, storms: map[string]time.Duration{bench.OwnAddresses: 60 * seconds}},
@@ -118,9 +118,8 @@ func commit(t *testing.T) string {
 
 func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host) bench.Server {
 	m := bench.Server{Name: p.name, Clients: p.clients}
-	kinds := map[string]bench.Host{}
 	if p.kinds {
-		kinds = otherKinds(t, hosts)
+		setKinds(t, hosts)
 	}
 	dir := configure(t, hosts)
 	s := start(t, p.name, program, dir, hosts[0])
@@ -145,8 +144,11 @@ func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host
 		t.Logf("%d at once: %.1f/s (%d in %v, failed: %v), server %v, load %v each; p50 %v p99 %v worst %v", n,
 			l.PerSecond(), l.InTime, l.Duration, l.Failed, l.CPUPer(), l.LoadCPU/time.Duration(max(1, l.Served)), l.P50, l.P99, l.Worst)
 	}
-	for what, host := range kinds {
-		l := s.load(t, target, []bench.Host{host}, 8, p.seconds)
+	for i, what := range bench.Kinds {
+		if !p.kinds {
+			break
+		}
+		l := s.load(t, target, hosts[i:i+1], 8, p.seconds)
 		l.What = what
 		m.Loads = append(m.Loads, l)
 		t.Logf("%s: %.1f/s, server %v, load %v each", what, l.PerSecond(), l.CPUPer(), l.LoadCPU/time.Duration(max(1, l.Served)))
@@ -176,10 +178,8 @@ func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host
 	return m
 }
 
-// otherKinds gives hosts other keys than Ed25519, and one of them, X25519 with
-// ML-KEM-768, which our mandos-client takes where it can. It returns them by
-// what they have.
-func otherKinds(t *testing.T, hosts []bench.Host) map[string]bench.Host {
+// setKinds makes the hosts those of bench.Kinds.
+func setKinds(t *testing.T, hosts []bench.Host) {
 	t.Helper()
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -192,7 +192,6 @@ func otherKinds(t *testing.T, hosts []bench.Host) map[string]bench.Host {
 	hosts[1] = hosts[1].WithKey(p256)
 	hosts[2] = hosts[2].WithKey(rsa3072)
 	hosts[3] = hosts[3].Hybrid()
-	return map[string]bench.Host{"Ed25519": hosts[0], "ECDSA P-256": hosts[1], "RSA 3072": hosts[2], "Ed25519, X25519MLKEM768": hosts[3]}
 }
 
 // configure makes a server's folder with the hosts' clients.conf.

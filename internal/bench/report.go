@@ -29,7 +29,10 @@ func (r *Results) Table() string {
 		}
 		row(fmt.Sprintf("wait with %d at once: median / 99 %% / worst", atOnce), r.figure("debian", 1, wait), r.figure("ours", 1, wait))
 	}
-	row("processor time for a secret, 1 client", r.figure("debian", 1, cpuPer), r.figure("ours", 1, cpuPer))
+	row("processor time for a secret, 1 client", r.figure("debian", 1, cpuAt8), r.figure("ours", 1, cpuAt8))
+	for _, what := range Kinds[1:] {
+		row("the same, "+what, "–", r.figure("ours", len(Kinds), func(s *Server) string { return cpuPer(s.kind(what)) }))
+	}
 	for _, n := range sizes {
 		row("memory, "+clients(n), r.figure("debian", n, memory), r.figure("ours", n, memory))
 	}
@@ -61,13 +64,14 @@ func perSecond(s *Server) string {
 	return number(l.PerSecond())
 }
 
-func cpuPer(s *Server) string {
-	l := s.load(8)
+func cpuPer(l *Load) string {
 	if l == nil {
 		return ""
 	}
 	return short(l.CPUPer())
 }
+
+func cpuAt8(s *Server) string { return cpuPer(s.load(8)) }
 
 func memory(s *Server) string { return fmt.Sprintf("%.0f MiB", float64(s.Memory)/(1<<20)) }
 

@@ -65,7 +65,7 @@ type Start struct {
 
 // A Load is what hosts got who asked without pause.
 type Load struct {
-	What     string // "" for the ordinary hosts
+	What     string // one of Kinds; "" for the ordinary hosts, which are of the first
 	AtOnce   int
 	Duration time.Duration // of the load; who asked before its end may be served after it
 	InTime   int           // served before its end
@@ -75,6 +75,10 @@ type Load struct {
 	ServerCPU, LoadCPU time.Duration
 	P50, P99, Worst    time.Duration // from connecting to close_notify
 }
+
+// Kinds are the keys that hosts have, and at the end what our own mandos-client
+// agrees on where the server can: a hybrid with ML-KEM.
+var Kinds = []string{"Ed25519", "ECDSA P-256", "RSA 3072", "Ed25519 and X25519MLKEM768"}
 
 // PerSecond is how many secrets were handed out in a second.
 func (l Load) PerSecond() float64 { return float64(l.InTime) / l.Duration.Seconds() }

@@ -135,6 +135,15 @@ func (s *Server) load(atOnce int) *Load {
 	return &s.Loads[i]
 }
 
+// kind returns what was measured with hosts of a kind, or nil.
+func (s *Server) kind(what string) *Load {
+	i := slices.IndexFunc(s.Loads, func(l Load) bool { return l.What == what })
+	if i < 0 {
+		return nil
+	}
+	return &s.Loads[i]
+}
+
 // shortest is how long a storm takes at least: its hand-outs at the best rate
 // that was seen with that many clients.
 func (r *Results) shortest(s Storm) time.Duration {
