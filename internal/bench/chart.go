@@ -28,7 +28,7 @@ func (r *Results) Chart() string {
 	}
 	panel{
 		title: "Secrets a second, 8 hosts at once", x: "clients in clients.conf",
-		left: 0, xs: axis{1, 100_000, 10}, ys: axis{0.01, 10_000, 10},
+		left: 0, first: true, xs: axis{1, 100_000, 10}, ys: axis{0.01, 10_000, 10},
 		lines: rates, format: func(v float64) string { return plain(v) },
 	}.draw(&b)
 	panel{
@@ -71,6 +71,7 @@ func (a axis) at(v float64) float64 {
 type panel struct {
 	title, x string
 	left     float64
+	first    bool // a line has its name at its first point, else at its last
 	xs, ys   axis
 	lines    map[string][]point
 	format   func(float64) string
@@ -108,8 +109,13 @@ func (p panel) draw(b *strings.Builder) {
 			fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x, y, colours[name])
 		}
 		fmt.Fprintf(b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", &path, colours[name])
-		x, y := at(points[len(points)-1])
-		text(x-6, y-9, "end", colours[name], legends[name])
+		if p.first {
+			x, y := at(points[0])
+			text(x+8, y-8, "start", colours[name], legends[name])
+		} else {
+			x, y := at(points[len(points)-1])
+			text(x-6, y-9, "end", colours[name], legends[name])
+		}
 	}
 }
 

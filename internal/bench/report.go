@@ -5,43 +5,51 @@ import (
 	"strings"
 )
 
-// Table prints what was measured as a table in Markdown: one row a figure,
-// Debian's beside ours.
+// Table prints what was measured as tables in Markdown: by number of clients,
+// and by number of hosts that ask at once.
 func (r *Results) Table() string {
 	var b strings.Builder
-	row := func(what, debian, ours string) { fmt.Fprintf(&b, "| %s | %s | %s |\n", what, debian, ours) }
-	row("", "Debian's Mandos "+r.Machine.Debian, "here")
-	row("---", "---:", "---:")
-	for _, n := range sizes {
-		row("secrets a second, 8 hosts at once, "+clients(n), r.figure("debian", n, perSecond), r.figure("ours", n, perSecond))
-	}
-	for _, atOnce := range []int{1, 8, 64, 256} {
-		wait := func(s *Server) string {
-			l := s.load(atOnce)
-			if l == nil {
-				return ""
-			}
-			text := fmt.Sprintf("%s / %s / %s", short(l.P50), short(l.P99), short(l.Worst))
-			if n := sum(l.Failed); n > 0 {
-				text += fmt.Sprintf("; %d gave up", n)
-			}
-			return text
+	row := func(cells ...string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
+	rows := func(what string, figures func(name string) []string) {
+		for _, name := range []string{"debian", "ours"} {
+			row(append([]string{what + ", " + legends[name]}, figures(name)...)...)
+			what = strings.Repeat("\u00a0", 4)
 		}
-		row(fmt.Sprintf("wait with %d at once: median / 99 %% / worst", atOnce), r.figure("debian", 1, wait), r.figure("ours", 1, wait))
 	}
-	row("processor time for a secret, 1 client", r.figure("debian", 1, cpuAt8), r.figure("ours", 1, cpuAt8))
-	for _, what := range Kinds[1:] {
-		row("the same, "+what, "–", r.figure("ours", len(Kinds), func(s *Server) string { return cpuPer(s.kind(what)) }))
+	bySize := func(what string, f func(*Server) string) {
+		rows(what, func(name string) (cells []string) {
+			for _, n := range sizes {
+				cells = append(cells, r.figure(name, n, f))
+			}
+			return cells
+		})
 	}
-	for _, n := range sizes {
-		row("memory, "+clients(n), r.figure("debian", n, memory), r.figure("ours", n, memory))
+	byCrowd := func(what string, f func(*Load) string) {
+		rows(what, func(name string) (cells []string) {
+			for _, n := range crowds {
+				cells = append(cells, r.figure(name, 1, func(s *Server) string { return f(s.load(n)) }))
+			}
+			return cells
+		})
 	}
-	for _, n := range sizes {
-		row("start to ready, "+clients(n), r.figure("debian", n, ready), r.figure("ours", n, ready))
-	}
-	row("10,000 hosts boot at once: the last has its secret after", r.figure("debian", 10_000, lastOfStorm), r.figure("ours", 10_000, lastOfStorm))
+
+	row("clients", "1", "1,000", "10,000", "100,000")
+	row("---", "---:", "---:", "---:", "---:")
+	bySize("secrets a second, 8 hosts at once", func(s *Server) string { return perSecond(s.load(8)) })
+	bySize("memory", memory)
+	bySize("start to ready", ready)
+	bySize("all hosts boot at once: the last has its secret after", r.lastOfStorm)
+	b.WriteByte('\n')
+	row("hosts at once, 1 client", "1", "8", "64", "256")
+	row("---", "---:", "---:", "---:", "---:")
+	byCrowd("secrets a second", perSecond)
+	byCrowd("wait: median, 1 of 100 longer than", wait)
+	byCrowd("processor time for a secret", cpuPer)
 	return b.String()
 }
+
+// crowds are how many hosts asked at once.
+var crowds = []int{1, 8, 64, 256}
 
 // sizes are the numbers of clients that were measured.
 var sizes = []int{1, 1000, 10_000, 100_000}
@@ -56,12 +64,22 @@ func (r *Results) figure(name string, clients int, f func(*Server) string) strin
 	return "–"
 }
 
-func perSecond(s *Server) string {
-	l := s.load(8)
+func perSecond(l *Load) string {
 	if l == nil {
 		return ""
 	}
 	return number(l.PerSecond())
+}
+
+func wait(l *Load) string {
+	if l == nil {
+		return ""
+	}
+	text := short(l.P50) + ", " + short(l.P99)
+	if n := sum(l.Failed); n > 0 {
+		text += fmt.Sprintf(" (%d gave up)", n)
+	}
+	return text
 }
 
 func cpuPer(l *Load) string {
@@ -70,8 +88,6 @@ func cpuPer(l *Load) string {
 	}
 	return short(l.CPUPer())
 }
-
-func cpuAt8(s *Server) string { return cpuPer(s.load(8)) }
 
 func memory(s *Server) string { return fmt.Sprintf("%.0f MiB", float64(s.Memory)/(1<<20)) }
 
@@ -83,15 +99,17 @@ func ready(s *Server) string {
 	return strings.Join(texts, ", then ")
 }
 
-func lastOfStorm(s *Server) string {
+// lastOfStorm returns when the last host was served, beside the best that was
+// possible.
+func (r *Results) lastOfStorm(s *Server) string {
 	for _, storm := range s.Storms {
-		if storm.Source != OwnAddresses {
-			continue
+		switch {
+		case storm.Source != OwnAddresses:
+		case storm.Served < storm.Hosts:
+			return fmt.Sprintf("%s served in %s", thousands(storm.Served), short(storm.Cap))
+		default:
+			return fmt.Sprintf("%s; %s at best", short(storm.Last), short(r.shortest(storm)))
 		}
-		if storm.Served < storm.Hosts {
-			return fmt.Sprintf("%s had theirs after %s", thousands(storm.Served), short(storm.Cap))
-		}
-		return short(storm.Last)
 	}
 	return ""
 }
@@ -111,21 +129,45 @@ func sum(counts map[string]int) (n int) {
 	return n
 }
 
-// Section is the README's section: where it was measured, the chart and the
-// table.
+// Section is the README's section: where it was measured, the chart, the
+// tables, and which statements aren't met.
 func (r *Results) Section(chart string) string {
 	m := r.Machine
-	return fmt.Sprintf(`Measured on %s (commit %s) with `+"`%s`"+`: %d cores (%s), %.0f GiB, Linux %s, %s,
-shared by the server and the hosts that ask. Both servers have the same keys and
-clients, secrets of %s bytes, a bus, a journal, and checkers that rest.
+	var b strings.Builder
+	fmt.Fprintf(&b, `Measured on %s at commit %s by `+"`%s`"+`, on %d cores (%s), %.0f GiB,
+Linux %s, %s; the hosts that ask share the cores. Both servers, ours and Debian's %s,
+have the same clients and keys, secrets of %s bytes, a bus and a journal; checkers rest.
 
-![Secrets a second by number of clients, and how long the slowest of 100 waits](%s)
+![Secrets a second by number of clients; how long 1 of 100 hosts waits, by hosts at once](%s)
 
 %s
-Of our processor time for a secret, %s are the cryptography that no server can
-do without, and %s the kernel's for a bare connection. The start is the first one,
-then one with saved state. Memory is what the processes have for themselves plus
-their share of the rest (PSS).
-`, r.Date[:10], r.Commit, r.Command, m.Cores, m.CPU, float64(m.Memory)/(1<<30), m.Kernel, m.Go,
-		thousands(SecretSize), chart, r.Table(), short(r.Floor.Sum()), short(r.Floor.Connection))
+Memory is PSS. Ready is the first start, then one with saved state. A host that gave up
+had waited for 20 s or more. At best: at the highest rate seen with as many clients.
+`, r.Date[:10], r.Commit, r.Command, m.Cores, m.CPU, float64(m.Memory)/(1<<30), m.Kernel, m.Go, m.Debian,
+		thousands(SecretSize), chart, r.Table())
+	fmt.Fprintf(&b, "Of our processor time for a secret, %s are cryptography that no server can do without\n(and %s a bare connection in the kernel).", short(r.Floor.Sum()), short(r.Floor.Connection))
+	if s := r.server("ours", len(Kinds)); s != nil {
+		var texts []string
+		for _, what := range Kinds {
+			texts = append(texts, what+" "+cpuPer(s.kind(what)))
+		}
+		fmt.Fprintf(&b, " It depends on the host's key:\n%s.", strings.Join(texts, ", "))
+	}
+	all := r.Statements()
+	var unmet []Statement
+	for _, s := range all {
+		if !s.Met {
+			unmet = append(unmet, s)
+		}
+	}
+	fmt.Fprintf(&b, "\n\nOf the %d things that `%s` holds us to, %d are met.", len(all), r.Command, len(all)-len(unmet))
+	if len(unmet) > 0 {
+		fmt.Fprint(&b, " These aren't:\n\n")
+		for _, s := range unmet {
+			fmt.Fprintf(&b, "- %s. Measured: %s.\n", s.Text, s.Figure)
+		}
+	} else {
+		fmt.Fprintln(&b)
+	}
+	return b.String()
 }
