@@ -1,6 +1,7 @@
 package keytls
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/dsa" //lint:ignore SA1019 see peerkey
 	"crypto/ecdsa"
@@ -226,7 +227,10 @@ func (hs *clientState12) readServerKeyExchange() error {
 		return fault(wire.IllegalParameter, "the TLS server signed with %v, which wasn't offered", hs.kex.Scheme)
 	}
 	signed := slices.Concat(hs.hello.Random[:], hs.serverHello.Random[:], hs.kex.Params)
-	switch err := peerkey.Verify12(hs.peer.Public, hs.kex.Scheme, signed, hs.kex.Signature); {
+	crowd := old.pass(func() { err = peerkey.Verify12(hs.peer.Public, hs.kex.Scheme, signed, hs.kex.Signature) })
+	switch err := cmp.Or(crowd, err); {
+	case err == errCrowd:
+		return fault(wire.InternalError, "%w", err)
 	case errors.Is(err, peerkey.ErrSignature):
 		return fault(wire.DecryptError, "the TLS server doesn't prove that it holds its key: %w", err)
 	case err != nil:
@@ -236,7 +240,14 @@ func (hs *clientState12) readServerKeyExchange() error {
 }
 
 // agreeOnKeys makes the shared secret out of the server's public value.
-func (hs *clientState12) agreeOnKeys() error {
+func (hs *clientState12) agreeOnKeys() (err error) {
+	if crowd := old.pass(func() { err = hs.agree() }); crowd != nil {
+		return fault(wire.InternalError, "%w", crowd)
+	}
+	return err
+}
+
+func (hs *clientState12) agree() error {
 	c, kex := hs.c, hs.kex
 	if !hs.suite.DHE {
 		if _, ok := curves[kex.Group]; !ok || !slices.Contains(c.policy.Groups, kex.Group) {

@@ -136,7 +136,7 @@ const (
 
 // A dhCache remembers what is known of moduli: a client keeps to its group,
 // and a check of 4096 bits costs some tenths of a second. Its lock is held
-// through a check, so that hostile peers get one processor at most.
+// through a check: see old.
 type dhCache struct {
 	mu       sync.Mutex
 	verdicts map[[sha256.Size]byte]dhVerdict

@@ -1,0 +1,63 @@
+package keytls
+
+import (
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestTurnstile: as many pass at once as there are places, others wait, for a
+// time.
+func TestTurnstile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTurnstile(2, time.Second)
+		inside, leave := 0, make(chan struct{})
+		for range 2 {
+			go s.pass(func() { inside++; <-leave })
+			synctest.Wait()
+		}
+		if err := s.pass(func() { t.Error("a third is inside") }); err != errCrowd || inside != 2 {
+			t.Errorf("%v, with %d inside", err, inside)
+		}
+		third := make(chan error)
+		go func() { third <- s.pass(func() { inside++ }) }()
+		synctest.Wait()
+		leave <- struct{}{}
+		if err := <-third; err != nil || inside != 3 {
+			t.Errorf("who waited: %v, with %d inside", err, inside)
+		}
+		leave <- struct{}{}
+	})
+}
+
+// TestCrowdOfOldClients: with all places for the old generation taken, one more
+// of it is told so, and a client of the new one is served.
+func TestCrowdOfOldClients(t *testing.T) {
+	before := old
+	defer func() { old = before }()
+	old = newTurnstile(0, time.Millisecond)
+	client, _, wait := startPeer12(t, Policy{}, script{key: pgpVector(t, "rsa2048")})
+	if err := client.Handshake(); !errors.Is(err, errCrowd) {
+		t.Errorf("of the old generation: %v", err)
+	}
+	client.Close()
+	_ = wait()
+
+	a, b := transports(t)
+	done := make(chan error, 1)
+	go func() {
+		server := Server(b, &Config{Key: testKey("Ed25519")})
+		_, err := io.ReadAll(server)
+		done <- err
+	}()
+	c := Client(a, &Config{})
+	if err := c.Handshake(); err != nil {
+		t.Errorf("of the new generation: %v", err)
+	}
+	_ = c.CloseNotify()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
