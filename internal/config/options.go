@@ -131,11 +131,18 @@ func folder(field func(*Server) *string) func(*Server, string) error {
 }
 
 func setInterface(s *Server, v string) error {
-	const longest = 15 // IFNAMSIZ - 1
-	if len(v) > longest || strings.ContainsFunc(v, func(r rune) bool { return r == '/' || r == 0 || isSpace(r) }) {
-		return fmt.Errorf("%q can't be the name of a network interface: ip link shows them", v)
+	if err := checkInterface(v); err != nil {
+		return err
 	}
 	s.Interface = v
+	return nil
+}
+
+func checkInterface(name string) error {
+	const longest = 15 // IFNAMSIZ - 1
+	if len(name) > longest || strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == 0 || isSpace(r) }) {
+		return fmt.Errorf("%q can't be the name of a network interface: ip link shows them", name)
+	}
 	return nil
 }
 
@@ -147,6 +154,10 @@ func setAddress(s *Server, v string) error {
 	a, err := netip.ParseAddr(v)
 	if err != nil {
 		return fmt.Errorf("%q is no IP address: write a numeric one, such as 2001:db8::1", v)
+	}
+	// A zone may be anything for package netip.
+	if err := checkInterface(a.Zone()); err != nil {
+		return err
 	}
 	s.Address = a
 	return nil

@@ -139,6 +139,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--socket -1", `"-1" is no file descriptor`},
 		{"--address localhost", `"localhost" is no IP address`},
 		{"--interface averyveryverylongname", "can't be the name"},
+		{"--address fe80::1%eth0/..", "can't be the name"},
 		{"--debuglevel loud", "loud"},
 		{"--debug=yes", "takes no value"},
 		{"--check-config=1", "takes no value"},
