@@ -39,7 +39,7 @@ func measureConnection() (each time.Duration, err error) {
 		return 0, err
 	}
 
-	const calls = 3000
+	const calls = 2000
 	var hosts sync.WaitGroup
 	var hostsErr error
 	hosts.Go(func() {

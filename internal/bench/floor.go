@@ -118,12 +118,12 @@ func measureCryptography() (Floor, error) {
 	return f, failed
 }
 
-// threadTimeOf returns the CPU time that f takes: the median of 31 rounds of
-// 200 calls.
+// threadTimeOf returns the CPU time that f takes: the median of 15 rounds of
+// 100 calls.
 func threadTimeOf(f func()) time.Duration {
-	const calls = 200
+	const calls = 100
 	var rounds []time.Duration
-	for range 31 {
+	for range 15 {
 		began := threadTime()
 		for range calls {
 			f()
