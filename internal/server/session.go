@@ -192,7 +192,7 @@ func isRefusal(err error) bool {
 func (s *session) watch(tls TLS) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	done := make(chan struct{})
-	go func() {
+	read := func() {
 		defer close(done)
 		var b [1]byte
 		n, err := tls.Read(b[:])
@@ -205,12 +205,26 @@ func (s *session) watch(tls TLS) (ctx context.Context, stop func()) {
 		default:
 			cancel(fmt.Errorf("%w: %w", errHungUp, err))
 		}
-	}()
-	return ctx, func() {
+	}
+	var once sync.Once
+	return watched{ctx, func() { once.Do(func() { go read() }) }}, func() {
+		once.Do(func() { close(done) })             // if nobody waited, nobody reads
 		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // ends Read
 		<-done
 		cancel(nil)
 	}
+}
+
+// A watched is a context for which the client is watched only once somebody
+// waits for its end. For most hand-outs nobody does.
+type watched struct {
+	context.Context
+	watch func()
+}
+
+func (w watched) Done() <-chan struct{} {
+	w.watch()
+	return w.Context.Done()
 }
 
 // handOut writes the secret and then close_notify, without which the client
