@@ -15,7 +15,7 @@ packages=(
 	libavahi-core7 libgpgme11 libnl-3-200 libnl-route-3-200 libglib2.0-0
 	fping
 	# system tests on booted hosts, and network namespaces
-	systemd-container mmdebstrap iproute2 bridge-utils iputils-ping avahi-daemon
+	systemd-container mmdebstrap iproute2 bridge-utils iputils-ping avahi-daemon e2fsprogs
 	# what looks into the packages
 	rpm zstd lintian
 	# the commands' screens, completions and manual pages

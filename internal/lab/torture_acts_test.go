@@ -28,14 +28,15 @@ func (x *torture) allActs() []act {
 		{"stop the server's process", x.hang},
 		sh("kill the helper", "systemctl kill --signal=KILL mandos-checker.service"),
 		sh("restart the helper", "systemctl restart mandos-checker.service"),
-		{"stop the helper's process", x.pause("mandos-checker.service", 30*time.Second)},
+		{"stop the helper's process", x.pause("mandos-checker.service", min(x.length/20, 90*time.Second))},
 		{"reboot", func() { x.log("reboot"); x.server.Reboot() }},
 		{"power cut", func() { x.powerCut("") }},
 		{"power cut of both", x.siteCut},
+		{"power cut again, at once", func() { x.powerCut(""); time.Sleep(x.within(500 * time.Millisecond)); x.powerCut(", again") }},
 		sh("restart the bus", "systemctl restart dbus.service"),
 		sh("kill the bus", "systemctl kill --signal=KILL dbus.service"),
 		sh("restart Avahi", "systemctl restart avahi-daemon.service"),
-		{"stop Avahi's process", x.pause("avahi-daemon.service", 20*time.Second)},
+		{"stop Avahi's process", x.pause("avahi-daemon.service", min(x.length/20, time.Minute))},
 		sh("restart the journal", "systemctl restart systemd-journald.service"),
 		sh("kill the journal", "systemctl kill --signal=KILL systemd-journald.service"),
 		sh("have systemd begin anew", "systemctl daemon-reexec"),
@@ -52,6 +53,9 @@ func (x *torture) allActs() []act {
 		{"reload a broken file", x.reloadBroken},
 		{"take a client out of the file, or in", x.move},
 		{"disable", func() { x.command("--disable") }},
+		{"remove", x.remove},
+		{"set a duration", x.setDuration},
+		{"set a duration, power cut", func() { x.setDuration(); x.powerCut("") }},
 		{"disable, kill", func() { x.command("--disable"); x.killNow() }},
 		{"disable, power cut", func() { x.command("--disable"); x.powerCut("") }},
 		{"enable", func() { x.command("--enable") }},
@@ -110,8 +114,11 @@ func (x *torture) pause(unit string, most time.Duration) func() {
 	}
 }
 
-// cut notes that hand-outs that were not looked up may be gone from the journal.
+// cut cuts the server's power. journald syncs every few minutes, so we must have
+// read before what will be gone; of the last moment it may be too late for that.
 func (x *torture) cut() {
+	x.judge()
+	x.readJournal()
 	x.server.PowerCut()
 	x.cutAt = elapsed()
 }
@@ -202,7 +209,7 @@ func (x *torture) reloadBroken() {
 func (x *torture) move() {
 	c := x.pick("moves")
 	if c.configured {
-		c.configured = false
+		c.configured, c.removed = false, false
 		x.configure()
 		x.log("%s is taken out of the file", c.name)
 		x.reload()
@@ -221,13 +228,41 @@ func (x *torture) move() {
 // command has an operator disable or enable a client.
 func (x *torture) command(verb string) {
 	c := x.pick([]string{"toggled", "moves"}[x.random.IntN(2)])
-	if !c.configured {
+	if !c.configured || c.removed {
 		c = x.pick("toggled")
 	}
 	ok := x.operate(verb, c)
 	x.log("mandos-ctl %s %s: acknowledged: %v", verb, c.name, ok)
 	if !ok && !x.full {
 		x.broken(fmt.Sprintf("an operator's %s of %s failed", verb, c.name))
+	}
+}
+
+// remove has an operator remove a client, which stays away until it was out of
+// the file, and is disabled when it comes back.
+func (x *torture) remove() {
+	c := x.pick("moves")
+	if !c.configured || c.removed {
+		x.log("%s is away already", c.name)
+		return
+	}
+	c.removed = x.operate("--remove", c)
+	x.log("mandos-ctl --remove %s: acknowledged: %v", c.name, c.removed)
+	if !c.removed && !x.full {
+		x.broken("an operator's --remove failed")
+	}
+}
+
+// setDuration has an operator change a setting.
+func (x *torture) setDuration() {
+	d := 1 + x.random.IntN(100000)
+	x.duration = 0
+	if x.server.Try("mandos-ctl", fmt.Sprintf("--approval-duration=PT%dS", d), "steady-0").Status == 0 {
+		x.duration = d * 1000
+	}
+	x.log("mandos-ctl --approval-duration=PT%dS steady-0: acknowledged: %v", d, x.duration != 0)
+	if x.duration == 0 && !x.full {
+		x.broken("an operator's --approval-duration failed")
 	}
 }
 

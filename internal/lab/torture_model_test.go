@@ -44,6 +44,8 @@ type known struct {
 	approvalDuration             time.Duration // 0: needs no approval
 	host                         string        // the address that is checked
 	configured, asks, up, wanted bool          // wanted: an operator wants it enabled
+	silent                       bool          // it never asks
+	removed                      bool          // by an operator, though it is in clients.conf
 	state                        state
 	bars                         []bar // the last one may be open
 	approvals                    []approval

@@ -32,7 +32,7 @@ const tortured = 3 * time.Minute
 // ask it all the time.
 type torture struct {
 	t              *testing.T
-	began          time.Duration
+	began, length  time.Duration
 	random         *rand.Rand
 	link           *lab.Link
 	server, client *lab.Host
@@ -45,6 +45,7 @@ type torture struct {
 	unproved map[string][]attempt // hand-outs that the journal wasn't seen to have, by client and port
 
 	ready     time.Duration // the last time at which the server was seen to be well
+	duration  int           // approval_duration of steady-0 in ms, as an operator has set it; 0: not acknowledged
 	process   string        // the server's, then
 	skewed    string        // the server's process whose clock was set, if it still runs
 	full      bool          // the state's disk is full
@@ -80,7 +81,7 @@ func TestTorture(t *testing.T) {
 		}
 	}
 	suite := lab.Suites()[seed%uint64(len(lab.Suites()))]
-	x := &torture{t: t, began: elapsed(), random: rand.New(rand.NewPCG(seed, 1)), acts: map[string]int{},
+	x := &torture{t: t, began: elapsed(), length: length, random: rand.New(rand.NewPCG(seed, 1)), acts: map[string]int{},
 		resting: map[string]bool{}, unproved: map[string][]attempt{}}
 	x.log("TORTURE=%v TORTURE_SEED=%d, on %s", length, seed, suite)
 	x.setUp(suite)
@@ -144,7 +145,8 @@ func (x *torture) setUp(suite lab.Suite) {
 	setUnit(x.server, "lab-link.service", "[Service]\nExecStart=ip addr add "+serverAddress+"/64 dev host0\n")
 	x.server.Run("ip", "addr", "add", serverAddress+"/64", "dev", "host0")
 	setUnit(x.server, "mandos.service", "[Service]\nWatchdogSec=10\n") // as in the unit, only faster
-	// Always in service; disabled and enabled; up and down; approved; in the file and out of it.
+	// Always in service; disabled and enabled; up and down; approved; in the
+	// file and out of it; kept by checks alone.
 	const steady, quick = time.Minute, 15 * time.Second
 	for i, c := range []known{
 		{name: "steady-0", timeout: steady, extended: steady, interval: 5 * time.Second},
@@ -155,10 +157,11 @@ func (x *torture) setUp(suite lab.Suite) {
 		{name: "travels-1", timeout: quick, extended: 20 * time.Second, interval: 4 * time.Second},
 		{name: "approved-0", timeout: steady, extended: steady, interval: 5 * time.Second, approvalDuration: 10 * time.Second},
 		{name: "moves-0", timeout: steady, extended: steady, interval: 5 * time.Second},
+		{name: "silent-0", timeout: steady, extended: steady, interval: 2 * time.Second, silent: true},
 		{name: "stranger"},
 	} {
 		c.host = fmt.Sprintf(clientAddress, i)
-		c.configured, c.asks = c.name != "stranger", true
+		c.configured, c.asks = c.name != "stranger", !c.silent
 		c.wanted, c.up = c.configured, c.configured
 		if c.configured {
 			c.state = enabled
@@ -308,8 +311,8 @@ func (x *torture) settle() {
 	for _, c := range x.clients {
 		c := c
 		properties, found := all[c.name]
-		if found != c.configured {
-			x.broken(fmt.Sprintf("%s is known to the server: %v, in clients.conf: %v", c.name, found, c.configured))
+		if found != (c.configured && !c.removed) {
+			x.broken(fmt.Sprintf("%s is known to the server: %v, in clients.conf: %v, removed: %v", c.name, found, c.configured, c.removed))
 		}
 		if !found {
 			continue
@@ -318,14 +321,20 @@ func (x *torture) settle() {
 		switch least := min(c.timeout, c.extended) / 2; {
 		case clockWasSet:
 			excuse = "the clock that its time was saved by was another one"
-		case now-c.served > least:
-			excuse = "it was not served for long"
+		case c.silent && now-x.ready > least || !c.silent && now-c.served > least:
+			excuse = "there was no time for it"
 		}
 		before := c.state
 		x.broken(c.saw(properties["Enabled"] == true, asked, now, excuse))
 		if c.state != before {
+			if !c.up {
+				excuse = "its host is away"
+			}
 			x.log("%s is seen to be %s (%s)", c.name, map[state]string{enabled: "enabled", disabled: "disabled"}[c.state], excuse)
 		}
+	}
+	if got := all["steady-0"]["ApprovalDuration"]; x.duration != 0 && got != float64(x.duration) {
+		x.broken(fmt.Sprintf("approval_duration of steady-0 is %v, an operator has set %v", got, x.duration))
 	}
 	x.ready, x.process = now, process
 	if clockWasSet {
@@ -345,6 +354,13 @@ func (x *torture) settle() {
 	}
 	since, looked := elapsed(), elapsed()
 	for _, c := range x.clients {
+		if c.silent && c.state == enabled {
+			x.until(c.name+" is checked", func() bool {
+				now, _ := x.dump()
+				return now[c.name]["LastCheckedOK"] != all[c.name]["LastCheckedOK"]
+			})
+			x.ready = elapsed()
+		}
 		if !c.asks {
 			continue
 		}
@@ -361,7 +377,7 @@ func (x *torture) settle() {
 				all, asked := x.dump()
 				excuse := ""
 				if elapsed()-c.served > min(c.timeout, c.extended)/2 {
-					excuse = "it was not served for long"
+					excuse = "there was no time for it"
 				}
 				x.broken(c.saw(all[c.name]["Enabled"] == true, asked, elapsed(), excuse))
 				x.mend()
@@ -374,7 +390,7 @@ func (x *torture) settle() {
 // mend enables who has expired and is wanted.
 func (x *torture) mend() {
 	for _, c := range x.clients {
-		if c.configured && c.up && c.wanted && c.state != enabled {
+		if c.configured && !c.removed && c.up && c.wanted && c.state != enabled {
 			x.log("%s is enabled again", c.name)
 			x.until(c.name+" can be enabled", func() bool { return x.operate("--enable", c) })
 		}
@@ -393,7 +409,7 @@ func (x *torture) operated(verb string, c *known, do func() bool) bool {
 	switch verb {
 	case "--enable":
 		c.mayEnable(asked)
-	case "--disable":
+	case "--disable", "--remove":
 		c.mayDisable()
 	case "--approve":
 		c.approvals = append(c.approvals, approval{asked, never})
@@ -404,7 +420,7 @@ func (x *torture) operated(verb string, c *known, do func() bool) bool {
 	switch now := elapsed(); verb {
 	case "--enable":
 		c.enabledBy(now)
-	case "--disable":
+	case "--disable", "--remove":
 		c.disabledBy(now)
 	case "--approve":
 		c.approvals[len(c.approvals)-1].done = now
