@@ -63,6 +63,7 @@ func (x *torture) allActs() []act {
 		{"crash amid a command again", func() { x.amidCommand(x.killNow) }},
 		{"power cut amid a command", func() { x.amidCommand(func() { x.powerCut("") }) }},
 		{"approve", x.approve},
+		{"boot", x.boot},
 		{"reboot the clients' host", x.rebootClients},
 		{"a host goes away", x.goAway},
 		{"another host goes away", x.goAway},
@@ -141,6 +142,23 @@ func (x *torture) siteCut() {
 	x.server.PowerOn()
 	x.client.PowerOn()
 	x.startAskers()
+}
+
+const thePassword = "the disk's password"
+
+// boot has Debian's client and ours find the server and get a password.
+func (x *torture) boot() {
+	x.server.Run("mandos-ctl", "--enable", "boots")
+	for _, program := range []string{debianClient, "/src/build/mandos-client"} {
+		x.log("%s", program)
+		got := x.client.Try("timeout", "100", "env", "MANDOSPLUGINHELPERDIR=/usr/lib/x86_64-linux-gnu/mandos/plugin-helpers",
+			program, "--interface=host0", "--delay=0", "--network-hook-dir=/nonexistent",
+			"--pubkey=/etc/keys/mandos/pubkey.txt", "--seckey=/etc/keys/mandos/seckey.txt",
+			"--tls-pubkey=/etc/keys/mandos/tls-pubkey.pem", "--tls-privkey=/etc/keys/mandos/tls-privkey.pem")
+		if got.Stdout != thePassword {
+			x.broken(fmt.Sprintf("%s printed %q: %s", program, got.Stdout, got.Stderr))
+		}
+	}
 }
 
 func (x *torture) rebootClients() {

@@ -38,6 +38,7 @@ type torture struct {
 	server, client *lab.Host
 	clients        []*known
 	askers         *lab.Process
+	booting        string // section of a client that boots by Debian's program, and ours
 
 	mu       sync.Mutex
 	attempts []attempt            // not yet judged
@@ -170,6 +171,9 @@ func (x *torture) setUp(suite lab.Suite) {
 		}
 		x.clients = append(x.clients, new(c))
 	}
+	x.client.CopyIn("/root/password", thePassword, 0o600)
+	x.booting = x.client.Run("mandos-keygen", "--passfile", "/root/password", "--name", "boots", "--no-ssh") +
+		"\nchecker = true\ninterval = PT30S\n"
 	x.configure()
 	x.server.Run("systemctl", "enable", "--now", "mandos.socket")
 	x.server.Run("sync")
@@ -182,6 +186,7 @@ func (x *torture) setUp(suite lab.Suite) {
 // configure writes clients.conf.
 func (x *torture) configure() {
 	var text strings.Builder
+	text.WriteString(x.booting)
 	for _, c := range x.clients {
 		if !c.configured {
 			continue
