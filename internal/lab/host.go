@@ -123,15 +123,21 @@ func (h *Host) boot() {
 	select {
 	case h.leader = <-h.started:
 	case <-time.After(patience):
-		console, _ := os.ReadFile(h.console.Name())
-		if h.leader = int(h.booting.Load()); h.leader != 0 {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			state, _ := h.command(ctx, "sh", "-c", "systemctl list-jobs; systemctl --failed; journalctl -b -n 100").CombinedOutput()
-			console = append(console, state...)
-		}
-		h.t.Fatalf("booting %s: it does not start up\n%s", h.Name, console)
+		h.leader = int(h.booting.Load())
+		h.t.Fatalf("booting %s: it does not start up\n%s", h.Name, h.state())
 	}
+}
+
+// state says what the host is at.
+func (h *Host) state() []byte {
+	console, _ := os.ReadFile(h.console.Name())
+	if h.leader != 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		state, _ := h.command(ctx, "sh", "-c", "ps axf; systemctl list-jobs; systemctl --failed; journalctl -b -n 100").CombinedOutput()
+		console = append(console, state...)
+	}
+	return console
 }
 
 // listen reads what systemd-nspawn notifies until the socket is closed, and
@@ -296,7 +302,7 @@ func (h *Host) off(pid int, signal syscall.Signal) {
 			continue
 		}
 		if err != nil || n == 0 {
-			h.t.Fatalf("stopping %s: it does not stop (%v)", h.Name, err)
+			h.t.Fatalf("stopping %s: it does not stop (%v)\n%s", h.Name, err, h.state())
 		}
 		break
 	}

@@ -16,6 +16,15 @@ type act struct {
 	do   func()
 }
 
+// firstActs come before all others, so that a short run has them.
+var firstActs = []string{
+	"kill the server", "power cut", "disable, power cut", "disable, kill",
+	"crash amid a command", "set the clock and crash", "boot", "remove",
+	"kill the bus", "reboot", "fill the disk", "a host goes away",
+	"another host goes away", "kill the server in a loop", "reload", "take a client out of the file, or in",
+	"approve", "power cut amid a command", "cut the link",
+}
+
 func (x *torture) allActs() []act {
 	sh := func(name, line string) act {
 		return act{name, func() { x.log("%s", line); x.server.Sh(line) }}
@@ -163,6 +172,7 @@ func (x *torture) boot() {
 
 func (x *torture) rebootClients() {
 	x.log("reboot of the clients' host")
+	x.askers.Kill() // systemd may wait for it for long, as it isn't its child
 	x.client.Reboot()
 	x.startAskers()
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -132,6 +133,9 @@ func stepClock(args []string) error {
 	offset, err := strconv.ParseInt(args[1], 10, 64)
 	if err != nil {
 		return err
+	}
+	if runtime.GOARCH != "amd64" {
+		return errors.New("this is machine code for amd64")
 	}
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {

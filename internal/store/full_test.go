@@ -179,7 +179,25 @@ func TestFailedSync(t *testing.T) {
 		t.Fatalf("a commit that can't be synced: %v", err)
 	}
 
+	// A crash while the new file is made loses nothing either.
+	points := map[string]string{}
+	defer func(f func(string)) { failpoint = f }(failpoint)
+	failpoint = func(name string) {
+		if copied := filepath.Join(t.TempDir(), "copy"); points[name] == "" {
+			points[name] = copied
+			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 	commitT(t, s, registry.Batch{Seen: epoch, Put: []registry.Record{c}})
+	failpoint = func(string) {}
+	for _, point := range []string{"temporary made", "temporary written", "renamed"} {
+		same(t, loadT(t, openT(t, points[point])), registry.State{Seen: epoch, Records: []registry.Record{a}})
+		if left, _ := filepath.Glob(filepath.Join(points[point], "*")); len(left) != 1 {
+			t.Errorf("after a crash at %q there is %q", point, left)
+		}
+	}
 	want := registry.State{Seen: epoch, Records: []registry.Record{a, c}}
 	same(t, loadT(t, s), want)
 	if is, err := os.Stat(s.path); err != nil || os.SameFile(is, old) {
