@@ -137,6 +137,8 @@ func (x *torture) broken(what string) {
 	x.t.Helper()
 	if what != "" {
 		x.log("BROKEN: %s", what)
+		x.log("on the server:\n%s", x.server.Try("sh", "-c", "ps axf; systemctl --failed; systemctl list-jobs;"+
+			" journalctl -b -o short-precise --no-pager -n 1000 | grep -v mandos-check-").Stdout)
 		x.t.FailNow()
 	}
 }
@@ -520,7 +522,7 @@ func (x *torture) audit() {
 		x.ask(c)
 	}
 	x.settle()
-	expectFound(x.t, x.client, "IPv6 Mandos 6637")
+	x.until("the server is found by Zeroconf", func() bool { return slices.Contains(browse(x.client), "IPv6 Mandos 6637") })
 }
 
 var goroutine = regexp.MustCompile(`(?m)^goroutine [0-9]+ `)
