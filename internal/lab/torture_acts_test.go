@@ -262,7 +262,7 @@ func (x *torture) command(verb string) {
 	}
 	ok := x.operate(verb, c)
 	x.log("mandos-ctl %s %s: acknowledged: %v", verb, c.name, ok)
-	if !ok && !x.full {
+	if !ok {
 		x.broken(fmt.Sprintf("an operator's %s of %s failed", verb, c.name))
 	}
 }
@@ -277,7 +277,7 @@ func (x *torture) remove() {
 	}
 	c.removed = x.operate("--remove", c)
 	x.log("mandos-ctl --remove %s: acknowledged: %v", c.name, c.removed)
-	if !c.removed && !x.full {
+	if !c.removed {
 		x.broken("an operator's --remove failed")
 	}
 }
@@ -290,7 +290,7 @@ func (x *torture) setDuration() {
 		x.duration = d * 1000
 	}
 	x.log("mandos-ctl --approval-duration=PT%dS steady-0: acknowledged: %v", d, x.duration != 0)
-	if x.duration == 0 && !x.full {
+	if x.duration == 0 {
 		x.broken("an operator's --approval-duration failed")
 	}
 }

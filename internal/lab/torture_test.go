@@ -49,7 +49,7 @@ type torture struct {
 	duration  int           // approval_duration of steady-0 in ms, as an operator has set it; 0: not acknowledged
 	process   string        // the server's, then
 	skewed    string        // the server's process whose clock was set, if it still runs
-	full      bool          // the state's disk is full
+	full      bool          // the state's disk is full, which must make no difference
 	baseline  map[string]int
 	journalAt string        // up to where the journal was read
 	cutAt     time.Duration // when the server's power was last cut
