@@ -62,3 +62,55 @@ func TestFuzzersAreListed(t *testing.T) {
 		}
 	}
 }
+
+// TestCitedTestsExist: what SECURITY.md names as its proof is there: tests, and
+// targets of make.
+func TestCitedTestsExist(t *testing.T) {
+	page, err := os.ReadFile("../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code, makefiles strings.Builder
+	for _, top := range []string{".", "../cmd"} {
+		err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			code.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths, err := filepath.Glob("../tools/*.mk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(paths, "../Makefile") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		makefiles.Write(text)
+	}
+	cited := regexp.MustCompile("`(Test[A-Za-z0-9]+)(…?)`").FindAllStringSubmatch(string(page), -1)
+	if len(cited) < 20 {
+		t.Errorf("only %d tests are cited", len(cited))
+	}
+	for _, c := range cited {
+		pattern := `(?m)^func ` + c[1]
+		if c[2] == "" {
+			pattern += `\(`
+		}
+		if !regexp.MustCompile(pattern).MatchString(code.String()) {
+			t.Errorf("SECURITY.md cites %s, which isn't there", c[1])
+		}
+	}
+	for _, c := range regexp.MustCompile("`make ([a-z-]+)").FindAllStringSubmatch(string(page), -1) {
+		if !regexp.MustCompile(`(?m)^[a-z -]*\b` + c[1] + `\b[a-z -]*:`).MatchString(makefiles.String()) {
+			t.Errorf("SECURITY.md cites make %s, which isn't there", c[1])
+		}
+	}
+}
