@@ -1,0 +1,57 @@
+package registry
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"mandos/internal/client"
+)
+
+// TestOldBackup: what README.md says of a backup of the state that is older
+// than a client's disabling. As it is, the client gets time to boot; restored
+// with "enabled = False", it gets nothing, until an operator enables it.
+func TestOldBackup(t *testing.T) {
+	// restored is a day after the backup, with the backup in its place.
+	restored := func(t *testing.T, w *world) {
+		w.start()
+		sleep(3 * time.Minute)
+		w.stop()
+		was := w.store.(*MemoryStore)
+		backup := &MemoryStore{seen: was.seen, records: maps.Clone(was.records), graves: maps.Clone(was.graves)}
+		w.start()
+		w.do("a", client.Disable{By: "an operator"})
+		w.checker.setDown(true, "a")
+		sleep(24 * time.Hour)
+		w.wantFetch('a', "Disabled")
+		w.stop()
+		w.store = backup
+	}
+	t.Run("as it is", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			restored(t, w)
+			w.start()
+			if v, _ := w.Get("a"); !v.Grace || time.Until(v.Expires) > w.settings[0].ExtendedTimeout {
+				t.Errorf("it has more than its time to boot: %+v", v)
+			}
+			w.wantFetch('a', "secret of a")
+		}, setting("a"))
+	})
+	t.Run("everybody disabled", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			restored(t, w)
+			w.settings[0].Enabled = false
+			w.start()
+			w.wantFetch('a', "Disabled")
+			w.settings[0].Enabled = true
+			if _, err := w.Reload(w.settings); err != nil {
+				t.Fatal(err)
+			}
+			w.wantFetch('a', "Disabled")
+			w.restart()
+			w.wantFetch('a', "Disabled")
+			w.do("a", client.Enable{By: "an operator"})
+			w.wantFetch('a', "secret of a")
+		}, setting("a"))
+	})
+}
