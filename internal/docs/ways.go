@@ -128,8 +128,8 @@ var Ways = []Way{
 	{Doc: "mandos.7", Begins: "mandos-client --pubkey", On: Client, Want: password},
 	{Doc: "mandos.7", Begins: "[DEFAULT]\nenabled = False\n", Parsed: "clients.conf"},
 
-	{Doc: "mandos.8", Begins: "ssh client1 ", On: Server, Input: password + "\n",
-		Want: "^$", Then: "mandos --check-config; grep -q '^\\[server\\]' /etc/mandos/clients.conf"},
+	{Doc: "mandos.8", Begins: "ssh client1 ", On: Server, Keys: password + "\n" + password + "\n",
+		Want: "passphrase", Then: "mandos --check-config; grep -q '^\\[server\\]' /etc/mandos/clients.conf"},
 	{Doc: "mandos.8", Begins: "journalctl -u mandos MANDOS_CLIENT=client1", On: Server, Want: "client1"},
 	{Doc: "mandos.8", Begins: "editor /etc/mandos/clients.conf", On: Server, Want: "^$"},
 

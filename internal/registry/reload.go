@@ -314,8 +314,8 @@ func (r *Registry) planChange(t *turn, set client.Settings, e *entry) *change {
 	}
 	if e != nil {
 		c.rekeyed = true
+		c.configured = configured(set, e.configured) // what the file says, not what comes of it
 		set, c.ownSecret = merge(set, e.c.Settings, e.configured, e.ownSecret)
-		c.configured = configured(set, e.configured)
 	} else {
 		c.configured = configured(set, Configured{})
 	}
