@@ -206,6 +206,28 @@ func kinds(log string) map[string]int {
 	return counts
 }
 
+// TestFewDescriptors: a server that may have few open files keeps to that, and
+// serves clients all the same.
+func TestFewDescriptors(t *testing.T) {
+	server, addr := serveWith(t, 600, []string{section(0)})
+	idle := gather(t, crowd{Addr: addr, Sources: sources(1, 2), Silent: 200, Dripping: 200})
+	idle.await("begun")
+	eventually(t, "the crowd arrives", func() bool { return server.openFiles() > 100 })
+	for range 20 {
+		if err := get("127.9.0.1", addr, 0); err != nil {
+			t.Errorf("a client is not served: %v", err)
+		}
+	}
+	if n := server.openFiles(); n > 350 {
+		t.Errorf("%d descriptors are open", n)
+	}
+	idle.disperse()
+	server.stacks() // to the end of its log
+	if lines := kinds(server.written()); lines["could not accept a connection"] > 0 {
+		t.Errorf("log: %v", lines)
+	}
+}
+
 // TestStorm: hosts of one source that all boot at once are all served; in full,
 // without having to ask twice.
 func TestStorm(t *testing.T) {

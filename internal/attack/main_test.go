@@ -206,6 +206,12 @@ func (p *process) await(pattern string) []string {
 // source's.
 func serve(t *testing.T, sections []string) (*process, string) {
 	t.Helper()
+	return serveWith(t, 0, sections)
+}
+
+// serveWith is serve with a limit on descriptors, unless that is 0.
+func serveWith(t *testing.T, files int, sections []string) (*process, string) {
+	t.Helper()
 	program := os.Getenv("ATTACK_SERVER")
 	if program == "" {
 		var err error
@@ -224,7 +230,12 @@ func serve(t *testing.T, sections []string) (*process, string) {
 	if err := os.WriteFile(filepath.Join(dir, "clients.conf"), []byte(strings.Join(sections, "")), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	p := startProcess(t, program, "server", "--no-ipv6", "--address", "127.0.0.1", "--configdir", dir)
+	args := []string{"--no-ipv6", "--address", "127.0.0.1", "--configdir", dir}
+	if files > 0 {
+		args = append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), program}, args...)
+		program = "sh"
+	}
+	p := startProcess(t, program, "server", args...)
 	p.await("ready to serve clients")
 	return p, p.await(`listening for clients: address="?(\S+?)"?\s`)[1]
 }
