@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -312,6 +313,42 @@ func TestIdleConnections(t *testing.T) {
 		conn.Close()
 	}
 	l.end(t)
+}
+
+// TestHalfHandshakes: a peer that sends the most that is taken of a handshake
+// message, but for its end, costs a bounded amount of memory.
+func TestHalfHandshakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const peers = 100
+		l := newLab(t, func(l *lab) { l.MaxUnproved = 2 * peers })
+		before := inUse()
+		var conns []net.Conn
+		for range peers {
+			conn := l.pipes.dial("2001:db8::1")
+			conns = append(conns, conn)
+			go func() { _, _ = io.Copy(io.Discard, conn) }()
+			message := append([]byte{4, 0, 0xff, 0xff}, make([]byte, 0xfff0)...)
+			if _, err := io.WriteString(conn, "1\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			for part := range slices.Chunk(message, 1<<14) {
+				header := []byte{22, 3, 3, byte(len(part) >> 8), byte(len(part))}
+				if _, err := conn.Write(append(header, part...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		synctest.Wait()
+		each := (max(inUse(), before) - before) / peers
+		t.Logf("half a handshake takes %d bytes", each)
+		if each > 160<<10 {
+			t.Errorf("half a handshake takes %d bytes, want at most 160 KiB", each)
+		}
+		for _, conn := range conns {
+			conn.Close()
+		}
+		l.end(t)
+	})
 }
 
 // TestWaitingMemory: a client that waits for approval, with all of its TLS
