@@ -242,15 +242,16 @@ func TestStorm(t *testing.T) {
 	server, addr := serve(t, sections)
 	storm := gather(t, crowd{Addr: addr, Sources: sources(1, 1), Hosts: hosts})
 	got := storm.tally()
+	<-storm.ended
 	slices.Sort(got.Served)
-	peak := server.memory("VmHWM")
+	peak, busy, its := server.memory("VmHWM"), server.processorTime(), storm.cmd.ProcessState
 	server.stacks() // to the end of its log
 	if n := kinds(server.written())["releasing a client's secret to it"]; n < hosts {
 		t.Errorf("%d hand-outs are in the log, want at least %d", n, hosts)
 	}
 	t.Logf("%d hosts: p50 %.2f s, p99 %.2f s, the last %.2f s; asked again: %d", hosts,
 		got.Served[hosts/2], got.Served[hosts*99/100], got.Served[hosts-1], got.Retried)
-	t.Logf("server: at most %d KiB resident; log: %v", peak, kinds(server.written()))
+	t.Logf("server: %v of processor time, the hosts: %v; at most %d KiB resident; log: %v", busy, its.UserTime()+its.SystemTime(), peak, kinds(server.written()))
 	if full() && got.Retried > 0 {
 		t.Errorf("%d times a host had to ask again", got.Retried)
 	}
