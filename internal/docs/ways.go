@@ -60,7 +60,7 @@ var Ways = []Way{
 	{Doc: "README.md", Begins: "sudo apt install ./build/packages/mandos_*.deb\n", On: Server, Dir: "/src", Want: "Setting up mandos",
 		Then: "systemctl is-active mandos.socket mandos.service"},
 	{Doc: "README.md", Begins: "sudo make install\nsudo install ", On: Client, Dir: "/src", Want: "install -d",
-		Then: "test $(stat -c %a%G /etc/mandos/clients.conf) = 640mandos; ! systemctl is-active mandos.socket; make uninstall; rm /etc/mandos/clients.conf"},
+		Then: "test $(stat -c %a%G /etc/mandos/clients.conf) = 640mandos; test \"$(systemctl is-active mandos.socket)\" = inactive; make uninstall; rm /etc/mandos/clients.conf"},
 
 	// The first client.
 	{Doc: "README.md", Begins: "sudo systemctl enable --now mandos.socket\n", On: Server,
