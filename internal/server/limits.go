@@ -136,6 +136,9 @@ func (t *table) arrive(s *session) (served, ok bool) {
 // next returns a session from a line that can be served now, or nil. It is to
 // be asked again whenever a session has been removed.
 func (t *table) next() *session {
+	if t.unproved.len >= t.unproved.max {
+		return nil // at once: there may be thousands of lines
+	}
 	for range t.lines.Len() {
 		line := t.lines.Front()
 		from := line.Value.(source)
