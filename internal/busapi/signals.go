@@ -28,14 +28,14 @@ const (
 	// times as long it rests: all clients of a large site have to be told of
 	// just when their hosts come for their secrets.
 	catchUpTime  = 2 * time.Millisecond
-	catchUpPause = 9
+	catchUpPause = 24
 	// goodbyeTime is for telling, one by one, that all clients are gone. That
 	// the server's name is gone says the same.
 	goodbyeTime = time.Second
 )
 
 // catchUp tells of some of the clients that are behind, and returns how long
-// to leave the others. What changes meanwhile comes first, by notice.
+// to leave the others. What happens meanwhile comes first, by notice.
 func (s *signaller) catchUp() (pause time.Duration) {
 	begin := time.Now()
 	for len(s.behind) > 0 && s.err == nil && time.Since(begin) < catchUpTime {
@@ -95,10 +95,7 @@ func (s *signaller) notice(n registry.Notice, now time.Time) {
 		s.removed(name)
 		s.api.paths.Forget(name)
 	case registry.ClientChanged:
-		if _, announced := s.announced[name]; !announced {
-			s.added(n.Client)
-		}
-		s.changed(n.Client, n.Changes)
+		s.changed(n.Client, n.Changes) // whoever has asked knows it, announced or not
 	case registry.ClientNotFound:
 		s.sendBoth(rootPath, serverNames, "ClientNotFound", n.Caller.Identity.String(), n.Caller.Addr.Addr().String())
 	case registry.Lost:

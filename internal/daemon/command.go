@@ -28,7 +28,7 @@ const (
 // ballast is memory that is never written to, so that it takes none of the
 // machine's. The garbage collector waits until as much again was allocated:
 // with few clients it would run after every fifty hand-outs.
-const ballast = 16 << 20
+const ballast = 8 << 20
 
 // A Command is one call of mandos.
 type Command struct {
