@@ -16,8 +16,9 @@ import (
 // Of the fields of /proc/PID/stat that come after the command's name
 // (proc_pid_stat(5)), counted from 0.
 const (
-	statGroup = 2  // pgrp
-	statUser  = 11 // utime; then stime, cutime, cstime
+	statParent = 1
+	statGroup  = 2
+	statUser   = 11 // utime; then stime, cutime, cstime
 )
 
 const tick = 10 * time.Millisecond // of /proc, everywhere
@@ -28,7 +29,7 @@ type Tree int
 
 // each calls f with the folder in /proc of each process, and the fields of
 // its stat.
-func (t Tree) each(f func(dir string, stat []string)) error {
+func each(f func(dir string, stat []string)) error {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return err
@@ -38,31 +39,29 @@ func (t Tree) each(f func(dir string, stat []string)) error {
 		if err != nil {
 			continue // it has ended
 		}
-		stat := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-		if stat[statGroup] == strconv.Itoa(int(t)) {
-			f(dir, stat)
-		}
+		f(dir, strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])))
 	}
 	return nil
 }
 
-// CPU returns the time that the processes have had, with that of their
-// children that have ended.
-func (t Tree) CPU() (sum time.Duration, err error) {
-	err = t.each(func(_ string, stat []string) {
-		for _, field := range stat[statUser : statUser+4] {
-			n, _ := strconv.ParseInt(field, 10, 64)
-			sum += time.Duration(n) * tick
-		}
-	})
-	return sum, err
+// cpuOf returns the time that a process has had, with that of its children
+// that have ended.
+func cpuOf(stat []string) (sum time.Duration) {
+	for _, field := range stat[statUser : statUser+4] {
+		n, _ := strconv.ParseInt(field, 10, 64)
+		sum += time.Duration(n) * tick
+	}
+	return sum
 }
 
 // PSS returns the processes' memory, in bytes: what each has alone, and its
 // share of what it shares with others.
 func (t Tree) PSS() (sum int64, err error) {
 	found := false
-	err = t.each(func(dir string, _ []string) {
+	err = each(func(dir string, stat []string) {
+		if stat[statGroup] != strconv.Itoa(int(t)) {
+			return
+		}
 		f, err := os.Open(filepath.Join(dir, "smaps_rollup"))
 		if err != nil {
 			return
@@ -85,8 +84,62 @@ func (t Tree) PSS() (sum int64, err error) {
 	return sum, err
 }
 
-// OwnCPU returns the time that this process has had: the load's.
-func OwnCPU() time.Duration {
+// A Clock says how much CPU time whoever has had.
+type Clock struct {
+	Server, Load time.Duration
+	Others       time.Duration // of all but those, and but this process's children such as the bus
+}
+
+// Now reads the clock for a server.
+func (t Tree) Now() (c Clock, err error) {
+	c.Load = ownCPU()
+	var children time.Duration
+	self := strconv.Itoa(os.Getpid())
+	err = each(func(_ string, stat []string) {
+		switch {
+		case stat[statGroup] == strconv.Itoa(int(t)):
+			c.Server += cpuOf(stat)
+		case stat[statParent] == self:
+			children += cpuOf(stat)
+		}
+	})
+	if err != nil {
+		return c, err
+	}
+	busy, err := busyCPU()
+	c.Others = busy - c.Server - c.Load - children
+	return c, err
+}
+
+// Since returns what was had since then.
+func (c Clock) Since(then Clock) Clock {
+	return Clock{Server: c.Server - then.Server, Load: c.Load - then.Load, Others: max(0, c.Others-then.Others)}
+}
+
+// busyCPU returns the time in which all processors together were busy, or
+// were taken away by the machine's host (proc_stat(5)).
+func busyCPU() (sum time.Duration, err error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	for i, field := range strings.Fields(line)[1:9] { // user to steal
+		const idle, iowait = 3, 4
+		if i == idle || i == iowait {
+			continue
+		}
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(n) * tick
+	}
+	return sum, nil
+}
+
+// ownCPU returns the time that this process has had: the load's.
+func ownCPU() time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		panic(err) // its arguments are right

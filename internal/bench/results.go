@@ -66,7 +66,7 @@ type Server struct {
 	Storms  []Storm
 }
 
-// A Start is how long the server took.
+// A Start is how long the server took: the shortest of a few starts.
 type Start struct {
 	State  string        // "none": the first start; "saved": it finds its own
 	Ready  time.Duration // until it says so, or, of Debian's, until it takes connections
@@ -82,8 +82,10 @@ type Load struct {
 	Served   int
 	Failed   map[string]int // tries that failed, or were given up after some time more, by why
 
-	ServerCPU, LoadCPU time.Duration
-	P50, P99, Worst    time.Duration // from connecting to close_notify
+	// Others is the CPU time of processes that have nothing to do with it.
+	ServerCPU, LoadCPU, Others time.Duration
+
+	P50, P99, Worst time.Duration // from connecting to close_notify
 }
 
 // Kinds are the keys that hosts have, and at the end what our own mandos-client
@@ -104,8 +106,8 @@ type Storm struct {
 	Served int
 	Failed map[string]int // tries that failed, by why
 
-	P50, P99, Last     time.Duration // from the moment of booting, of those that were served
-	ServerCPU, LoadCPU time.Duration
+	P50, P99, Last             time.Duration // from the moment of booting, of those that were served
+	ServerCPU, LoadCPU, Others time.Duration
 }
 
 // At returns the share q of waits, which are sorted.
