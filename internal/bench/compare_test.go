@@ -52,7 +52,7 @@ var plans = []plan{
 	{name: "ours", clients: len(bench.Kinds), seconds: 3 * seconds, kinds: true},
 	{name: "debian", clients: 1, loads: []int{1, 8, 64, 256}, seconds: 8 * seconds},
 	{name: "debian", clients: 1000, loads: []int{8}, seconds: 20 * seconds},
-	{name: "debian", clients: 10_000, loads: []int{8}, seconds: 40 * seconds, storms: map[string]time.Duration{bench.OwnAddresses: 40 * seconds}},
+	{name: "debian", clients: 10_000, loads: []int{8}, seconds: 60 * seconds, storms: map[string]time.Duration{bench.OwnAddresses: 40 * seconds}},
 }
 
 const (
