@@ -153,6 +153,9 @@ had waited for 10 s or more. At best: at the highest rate seen with as many clie
 		}
 		fmt.Fprintf(&b, " It depends on the host's key:\n%s.", strings.Join(texts, ", "))
 	}
+	if share := r.others(); share > 0.05 {
+		fmt.Fprintf(&b, " Other processes\nhad up to %.0f %% of the machine meanwhile.", 100*share)
+	}
 	all := r.Statements()
 	var unmet []Statement
 	for _, s := range all {
@@ -170,4 +173,17 @@ had waited for 10 s or more. At best: at the highest rate seen with as many clie
 		fmt.Fprintln(&b)
 	}
 	return b.String()
+}
+
+// others is the largest share of the machine that other processes had during
+// a load on our server.
+func (r *Results) others() (share float64) {
+	for _, s := range r.Servers {
+		for _, l := range s.Loads {
+			if s.Name == "ours" {
+				share = max(share, l.Others.Seconds()/l.Duration.Seconds()/float64(r.Machine.Cores))
+			}
+		}
+	}
+	return share
 }
