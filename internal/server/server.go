@@ -78,8 +78,8 @@ const (
 	// patience: it has one, and some that it has forgotten.
 	maxPerClient = 8
 	// lineGreed is how many times as many as are left free a source may have
-	// in line: one alone, such as a site that boots, gets four fifths.
-	lineGreed   = 4
+	// in line: one alone, such as a site that boots, gets nearly all.
+	lineGreed   = 16
 	sweepPeriod = 100 * time.Millisecond // of looking for who is to be cut off, while there are lines
 )
 
