@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"mandos/internal/client"
@@ -324,6 +325,8 @@ func (r *Registry) planChange(t *turn, set client.Settings, e *entry) *change {
 		return c
 	}
 	c.next, c.effects = client.Inherit(set, olds, strings.Join(from, ", "), t.now, spread())
+	// It is told of as a whole.
+	c.effects = slices.DeleteFunc(c.effects, func(e client.Effect) bool { _, is := e.(client.Notify); return is })
 	if c.rekeyed {
 		// Whoever waits is counted until it has left, and what a checker of
 		// the old key finds says nothing of the new one.
@@ -359,13 +362,18 @@ func (r *Registry) carryOut(t *turn, p *plan) {
 		if e == nil {
 			e = &entry{c: pl.next, pos: -1}
 			r.counts.count(&e.c, 1)
-			r.publish(Notice{Kind: ClientAdded, Client: r.view(&e.c)})
+		} else if pl.rekeyed {
+			// A client's key never changes for who follows it: this is another.
+			r.publish(Notice{Kind: ClientRemoved, Client: r.view(&e.c)})
 		}
 		e.configured, e.ownSecret = pl.configured, pl.ownSecret
 		r.add(&pl.next.Settings, e)
 		r.install(t, e, pl.next, pl.effects, true)
 		if pl.rekeyed {
 			r.cutOff(t, e, &client.Refusal{Reason: client.Unknown, Detail: "the client has got another key"})
+		}
+		if pl.e == nil || pl.rekeyed {
+			r.publish(Notice{Kind: ClientAdded, Client: r.view(&e.c)})
 		}
 		delete(r.unsaved, e)
 	}
