@@ -83,37 +83,52 @@ type api struct {
 	history  history
 
 	mu     sync.Mutex
-	bus    *dbus.Conn
+	asker  *dbus.Conn        // to ask the bus who has sent a call
 	actors map[string]string // by unique name, which the bus never gives again
 }
 
+// A handler finds the objects that are called on one connection.
+type handler struct {
+	api  *api
+	line *line
+}
+
 // LookupObject implements [dbus.Handler].
-func (a *api) LookupObject(path dbus.ObjectPath) (dbus.ServerObject, bool) {
+func (h handler) LookupObject(path dbus.ObjectPath) (dbus.ServerObject, bool) {
 	switch path {
 	case rootPath:
-		return object{a, "", serverInterfaces}, true
+		return object{h, "", serverInterfaces}, true
 	case clientsPath:
-		return object{a, "", nodeInterfaces}, true
+		return object{h, "", nodeInterfaces}, true
 	}
-	if name, ok := a.paths.Name(path); ok {
-		return object{a, name, clientInterfaces}, true
+	if name, ok := h.api.paths.Name(path); ok {
+		return object{h, name, clientInterfaces}, true
 	}
-	return missing{path}, true
+	return missing{h, path}, true
 }
 
 // session serves on one connection to the bus, until ctx ends or the
 // connection does.
 func (a *api) session(ctx context.Context) error {
+	// Calls are made to wait in the line by not reading on. Whoever is at its
+	// head must be able to ask the bus meanwhile: by a connection of its own.
+	asker, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return fmt.Errorf("connecting to the system bus: %w", err)
+	}
+	defer asker.Close()
+	a.mu.Lock()
+	a.asker = asker
+	clear(a.actors)
+	a.mu.Unlock()
+	line := newLine()
+	defer line.close()
 	// Not with ctx: the connection is still needed for the goodbyes.
-	bus, err := dbus.ConnectSystemBus(dbus.WithHandler(a))
+	bus, err := dbus.ConnectSystemBus(dbus.WithHandler(handler{a, line}), dbus.WithIncomingInterceptor(line.join))
 	if err != nil {
 		return fmt.Errorf("connecting to the system bus: %w", err)
 	}
 	defer bus.Close()
-	a.mu.Lock()
-	a.bus = bus
-	clear(a.actors)
-	a.mu.Unlock()
 
 	feed := a.registry.Subscribe(feedSize)
 	defer feed.Close()
@@ -159,13 +174,13 @@ func (a *api) session(ctx context.Context) error {
 // actor says who has sent a call, in the words of a status: "uid 0 over D-Bus".
 func (a *api) actor(sender string) string {
 	a.mu.Lock()
-	bus, known := a.bus, a.actors[sender]
+	asker, known := a.asker, a.actors[sender]
 	a.mu.Unlock()
 	if known != "" {
 		return known
 	}
 	var uid uint32
-	err := bus.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, sender).Store(&uid)
+	err := asker.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, sender).Store(&uid)
 	if err != nil {
 		// It may have hung up, not waiting for an answer.
 		return "somebody over D-Bus"

@@ -202,10 +202,8 @@ func setSecret(c call, value any) error {
 	if !ok {
 		return invalidArgs("Secret is an array of bytes (ay), not %q", dbus.SignatureOf(value))
 	}
-	if len(b) == 0 {
-		return invalidArgs("Secret can't be empty")
-	}
-	return c.do(func(by string) client.Event { return client.SetSecret{By: by, Value: secret.New(b)} })
+	ev := client.SetSecret{Value: secret.New(b)}
+	return c.set(ev, func(by string) client.Event { ev.By = by; return ev })
 }
 
 func orEmpty(id interface {

@@ -3,6 +3,7 @@ package busapi
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"mandos/internal/registry"
 
@@ -13,14 +14,24 @@ import (
 const (
 	errInvalidArgs      = "org.freedesktop.DBus.Error.InvalidArgs"
 	errUnknownObject    = "org.freedesktop.DBus.Error.UnknownObject"
+	errUnknownMethod    = "org.freedesktop.DBus.Error.UnknownMethod"
+	errLimits           = "org.freedesktop.DBus.Error.LimitsExceeded"
 	errFailed           = "org.freedesktop.DBus.Error.Failed"
 	errPropertyNotFound = "org.freedesktop.DBus.Python.DBusPropertyNotFound"
 	errPropertyAccess   = "org.freedesktop.DBus.Python.DBusPropertyAccessException"
 	errKey              = "org.freedesktop.DBus.Python.KeyError"
 )
 
+// maxErrorText bounds the text of an error, in bytes: it may repeat what the
+// caller sent, and an answer that is too long makes the bus hang up.
+const maxErrorText = 1 << 10
+
 func newError(name, format string, args ...any) dbus.Error {
-	return dbus.Error{Name: name, Body: []any{fmt.Sprintf(format, args...)}}
+	text := fmt.Sprintf(format, args...)
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+	}
+	return dbus.Error{Name: name, Body: []any{text}}
 }
 
 func invalidArgs(format string, args ...any) dbus.Error {

@@ -138,7 +138,7 @@ func describeNode(interfaces []iface, children []string) (string, error) {
 
 // An object is one that a path leads to. It implements [dbus.ServerObject].
 type object struct {
-	api        *api
+	handler
 	client     string // its name, for a client's object
 	interfaces []iface
 }
@@ -167,22 +167,34 @@ func (l lookup) LookupMethod(name string) (dbus.Method, bool) {
 	for _, i := range l.interfaces {
 		for _, m := range i.methods {
 			if m.name == name {
-				return &bound{l.object, m}, true
+				return &bound{object: l.object, method: m}, true
 			}
 		}
 	}
-	return nil, false
+	return &bound{object: l.object, unusable: newError(errUnknownMethod, "the object has no method %s", name)}, true
 }
 
 // A bound is a method of one object; it implements [dbus.Method] and
-// [dbus.ArgumentDecoder].
+// [dbus.ArgumentDecoder]. Every call gets to one, so that none is left out
+// of the line.
 type bound struct {
-	object object
-	method method
+	object   object
+	method   method
+	unusable error // there is no such method, or no such object
+	leave    func()
 }
 
-// DecodeArguments checks the arguments' types.
-func (b *bound) DecodeArguments(_ *dbus.Conn, sender string, _ *dbus.Message, args []any) ([]any, error) {
+// DecodeArguments waits for the call's turn, and checks the arguments' types.
+func (b *bound) DecodeArguments(_ *dbus.Conn, sender string, msg *dbus.Message, args []any) (_ []any, err error) {
+	b.leave = b.object.line.enter(msg)
+	defer func() {
+		if err != nil {
+			b.leave()
+		}
+	}()
+	if b.unusable != nil {
+		return nil, b.unusable
+	}
 	want := ""
 	for _, a := range b.method.in {
 		want += a.signature
@@ -195,6 +207,7 @@ func (b *bound) DecodeArguments(_ *dbus.Conn, sender string, _ *dbus.Message, ar
 
 // Call implements [dbus.Method].
 func (b *bound) Call(args ...any) ([]any, error) {
+	defer b.leave()
 	out, err := b.method.call(args[0].(call))
 	if err != nil {
 		return nil, busError(err)
@@ -210,9 +223,12 @@ func (b *bound) ArgumentValue(int) any { return nil }
 func (b *bound) ReturnValue(int) any   { return nil }
 
 // missing stands for a path that leads to no object.
-type missing struct{ path dbus.ObjectPath }
+type missing struct {
+	handler
+	path dbus.ObjectPath
+}
 
 func (m missing) LookupInterface(string) (dbus.Interface, bool) { return m, true }
 func (m missing) LookupMethod(string) (dbus.Method, bool) {
-	return &bound{object{}, method{name: "this", call: func(call) ([]any, error) { return nil, noObject(m.path) }}}, true
+	return &bound{object: object{handler: m.handler}, unusable: noObject(m.path)}, true
 }

@@ -16,8 +16,12 @@ var serverMethods = []method{
 	}},
 	{name: "GetAllClientsWithProperties", out: []arg{{"", "a{oa{sv}}"}}, deprecated: true, call: func(c call) ([]any, error) {
 		clients := map[dbus.ObjectPath]map[string]dbus.Variant{}
+		size := 0
 		for _, s := range c.api.subjects() {
 			clients[s.path] = clientInterface().values(s)
+			if size += sizeOf(clients[s.path]); size > maxAnswer {
+				return nil, tooMany()
+			}
 		}
 		return []any{clients}, nil
 	}},
@@ -42,8 +46,15 @@ var serverSignals = []introspect.Signal{
 var objectManagerMethods = []method{
 	{name: "GetManagedObjects", out: []arg{{"objpath_interfaces_and_properties", "a{oa{sa{sv}}}"}}, call: func(c call) ([]any, error) {
 		objects := map[dbus.ObjectPath]map[string]map[string]dbus.Variant{}
+		size := 0
 		for _, s := range c.api.subjects() {
 			objects[s.path] = s.interfaces()
+			for _, values := range objects[s.path] {
+				size += sizeOf(values)
+			}
+			if size > maxAnswer {
+				return nil, tooMany()
+			}
 		}
 		return []any{objects}, nil
 	}},
@@ -52,6 +63,32 @@ var objectManagerMethods = []method{
 var objectManagerSignals = []introspect.Signal{
 	signal("InterfacesAdded", false, arg{"object_path", "o"}, arg{"interfaces_and_properties", "a{sa{sv}}"}),
 	signal("InterfacesRemoved", false, arg{"object_path", "o"}, arg{"interfaces", "as"}),
+}
+
+// maxAnswer bounds an answer, in bytes: the system bus hangs up on who sends
+// more than 32 MiB. It is enough for 10,000 clients.
+const maxAnswer = 30 << 20
+
+func tooMany() error {
+	return newError(errLimits, "there are too many clients for one answer of D-Bus")
+}
+
+// sizeOf returns about how many bytes values take in a message, rather too
+// many.
+func sizeOf(values map[string]dbus.Variant) int {
+	n := 80 // the path, the interface and what is around
+	for name, v := range values {
+		n += len(name) + 20
+		switch v := v.Value().(type) {
+		case string:
+			n += len(v)
+		case []handout:
+			n += len(v) * 128
+		case []refusal:
+			n += len(v) * 192
+		}
+	}
+	return n
 }
 
 // interfaces are all interfaces of a client's object with their properties.

@@ -104,10 +104,17 @@ func Validate(ev Event) error {
 			return fmt.Errorf("%s must be from 0 to 100 years, not %v", ev.Property, ev.Value)
 		}
 	case SetText:
-		switch ev.Property {
-		case PropHost, PropChecker:
-		default:
+		switch {
+		case ev.Property != PropHost && ev.Property != PropChecker:
 			return fmt.Errorf("%s is no text", ev.Property)
+		case len(ev.Value) > MaxText:
+			return fmt.Errorf("%s can't have %d bytes, only up to %d", ev.Property, len(ev.Value), MaxText)
+		case ev.Property == PropChecker && ev.Value == "":
+			return fmt.Errorf(`%s can't be empty; "true" is for a client that needs no checks`, ev.Property)
+		}
+	case SetSecret:
+		if n := ev.Value.Len(); n == 0 || n > MaxSecret {
+			return fmt.Errorf("%s must have from 1 to %d bytes, not %d", PropSecret, MaxSecret, n)
 		}
 	}
 	return nil

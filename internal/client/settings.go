@@ -10,6 +10,12 @@ import (
 	"mandos/internal/secret"
 )
 
+// Limits of what clients.conf or an operator can set, in bytes.
+const (
+	MaxText   = 16 << 10 // of Checker, which mandos-checker takes, and of Host
+	MaxSecret = 16 << 20
+)
+
 // Settings are what clients.conf, or an operator at run time, says of a client.
 type Settings struct {
 	Name string // the section's name; unique, never empty

@@ -50,7 +50,6 @@ var ClientKeys = []ClientKey{
 // Limits of what clients.conf can set.
 const (
 	maxName     = 4 << 10           // bytes; what mandos-checker takes
-	maxCommand  = 16 << 10          // bytes; the same
 	maxDuration = 100 * isodur.Year // far from where the arithmetic of time ends
 	maxText     = "P100Y"           // maxDuration
 	keygen      = "run mandos-keygen --password on the client and take what it prints"
@@ -285,6 +284,9 @@ func (l *loader) text(s *section, key string) string {
 	if strings.ContainsRune(v.text, 0) {
 		l.complain(s, v, "the value holds a NUL", "remove it")
 	}
+	if len(v.text) > client.MaxText {
+		l.complain(s, v, fmt.Sprintf("the value has %d bytes, more than %d", len(v.text), client.MaxText), "shorten it")
+	}
 	return v.text
 }
 
@@ -296,8 +298,8 @@ func (l *loader) checker(s *section) string {
 	switch err := checker.Validate(v.text); {
 	case v.text == "":
 		l.complain(s, v, "the command is empty", "write \"checker = true\" if the client needs no checks, or remove the line for the default")
-	case len(v.text) > maxCommand:
-		l.complain(s, v, fmt.Sprintf("the command has %d bytes, more than %d", len(v.text), maxCommand), "put it into a script")
+	case len(v.text) > client.MaxText:
+		l.complain(s, v, fmt.Sprintf("the command has %d bytes, more than %d", len(v.text), client.MaxText), "put it into a script")
 	case err != nil:
 		l.complain(s, v, "when the checker is run: "+err.Error(), "write %%(name)s for one of the names, and %%%% for a literal %")
 	}
@@ -461,8 +463,8 @@ func (l *loader) secret(s *section, d decoded) secret.Secret {
 		switch {
 		case d.err != nil:
 			l.complain(s, v, d.err.Error(), "copy the whole secret again, each of its lines indented")
-		case len(d.bytes) > maxSecret:
-			l.complain(s, v, fmt.Sprintf("the secret has %d bytes, more than %d", len(d.bytes), maxSecret), "shorten it")
+		case len(d.bytes) > client.MaxSecret:
+			l.complain(s, v, fmt.Sprintf("the secret has %d bytes, more than %d", len(d.bytes), client.MaxSecret), "shorten it")
 		case len(d.bytes) == 0:
 			l.warn(s, v, "the secret is empty: the client gets nothing", keygen)
 		case d.ignored > 0:
@@ -482,7 +484,7 @@ func (l *loader) secret(s *section, d decoded) secret.Secret {
 		l.complain(s, v, err.Error(), "write an absolute path, or the name of a credential that the service loads (LoadCredential=)")
 		return secret.Secret{}
 	}
-	text, err := readText(path, maxSecret, 0)
+	text, err := readText(path, client.MaxSecret, 0)
 	if err != nil {
 		p := asProblem(err)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -11,11 +11,8 @@ import (
 	"syscall"
 )
 
-// Limits on what is read.
-const (
-	maxFile   = 1 << 30  // a configuration file; 100,000 clients take 200 MB
-	maxSecret = 16 << 20 // a client's secret
-)
+// A limit on what is read.
+const maxFile = 1 << 30 // a configuration file; 100,000 clients take 200 MB
 
 // others are the permission bits that nobody but owner and group may have.
 const (

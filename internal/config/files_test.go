@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mandos/internal/client"
 )
 
 const good = "[foo]\nkey_id = " + keyA + "\nsecret = YQ==\n"
@@ -219,7 +221,7 @@ func TestSecfileLimit(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for size, ok := range map[int64]bool{maxSecret: true, maxSecret + 1: false} {
+	for size, ok := range map[int64]bool{client.MaxSecret: true, client.MaxSecret + 1: false} {
 		if err := os.Truncate(path, size); err != nil {
 			t.Fatal(err)
 		}

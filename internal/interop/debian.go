@@ -57,8 +57,8 @@ func DebianRoot(t testing.TB) string {
 }
 
 // Bus starts a private D-Bus daemon in place of the system's and returns its
-// address.
-func Bus(t testing.TB) string {
+// address. Its configuration may have more elements.
+func Bus(t testing.TB, more ...string) string {
 	t.Helper()
 	dir := Folder(t)
 	conf := filepath.Join(dir, "bus.conf")
@@ -74,8 +74,9 @@ func Bus(t testing.TB) string {
     <allow send_destination="*"/>
     <allow receive_sender="*"/>
   </policy>
+  %s
 </busconfig>
-`, dir))
+`, dir, strings.Join(more, "")))
 	cmd := exec.Command("dbus-daemon", "--config-file="+conf, "--nofork", "--nopidfile", "--print-address=1")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

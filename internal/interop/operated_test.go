@@ -29,7 +29,13 @@ const mandosName = "se.recompile.Mandos"
 // operate starts a server on a bus of its own.
 func (p Programs) operate(t testing.TB, sections ...string) *operated {
 	t.Helper()
-	o := &operated{bus: Bus(t), signals: make(chan *dbus.Signal, 1000)}
+	return p.operateOn(t, Bus(t), sections...)
+}
+
+// operateOn is operate on a bus that is there.
+func (p Programs) operateOn(t testing.TB, bus string, sections ...string) *operated {
+	t.Helper()
+	o := &operated{bus: bus, signals: make(chan *dbus.Signal, 1000)}
 	conn, err := dbus.Connect(o.bus, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
 		t.Fatal(err)

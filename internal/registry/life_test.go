@@ -199,7 +199,7 @@ func TestFeed(t *testing.T) {
 		expect("a refusal", "Rejected")
 		w.do("a", client.Enable{})
 		expect("enabling", "Enabled LastEnabled Expires")
-		w.do("a", client.SetSecret{})
+		w.do("a", client.SetSecret{Value: secret.New([]byte("another"))})
 		expect("a secret", "Secret")
 		w.wantFetch('x', "Unknown")
 		expect("a stranger", "kind4")

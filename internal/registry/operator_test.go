@@ -276,7 +276,7 @@ func TestFullDisk(t *testing.T) {
 		w.do("b", client.Disable{By: "a test"})
 		full := errors.New("no space left on device")
 		store.Fail(full)
-		for _, ev := range []client.Event{client.Enable{By: "a test"}, client.Approve{By: "a test"}, client.SetSecret{By: "a test"},
+		for _, ev := range []client.Event{client.Enable{By: "a test"}, client.Approve{By: "a test"}, client.SetSecret{By: "a test", Value: secret.New([]byte("another"))},
 			client.SetDuration{By: "a test", Property: client.PropTimeout, Value: time.Hour}} {
 			if err := w.Do("b", ev); !errors.Is(err, full) {
 				t.Errorf("%T on a full disk: %v, want an error", ev, err)
