@@ -12,7 +12,7 @@ packages=(
 	gnutls-bin gnupg openssl python3
 	# what Debian's mandos and mandos-client need to run
 	dbus python3-dbus python3-gi python3-urwid
-	libavahi-core7 libgpgme11 libnl-3-200 libnl-route-3-200 libglib2.0-0
+	libavahi-core7 libgpgme11 libnl-3-200 libnl-route-3-200 libglib2.0-0 libglib2.0-bin
 	fping
 	# system tests on booted hosts, and network namespaces
 	systemd-container mmdebstrap iproute2 bridge-utils iputils-ping avahi-daemon e2fsprogs

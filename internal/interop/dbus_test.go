@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"flag"
 	"fmt"
@@ -31,7 +32,23 @@ func TestDBusDifferences(t *testing.T) {
 	all := programs(t)
 	seen := map[string][]string{}
 	for name, server := range all {
-		seen[name] = record(t, server)
+		t.Run(name, func(t *testing.T) {
+			seen[name] = record(t, server)
+			// Debian's server at times loses an operator's word, or stands
+			// still at it: one on which that happens tells nothing.
+			lines, whole := recordApprovals(t, server, name == "debian")
+			for try := 1; !whole && try < 5; try++ {
+				t.Log("Debian's server stands still; asking another")
+				lines, whole = recordApprovals(t, server, true)
+			}
+			if !whole {
+				t.Error("five servers stood still")
+			}
+			seen[name] = append(seen[name], lines...)
+		})
+	}
+	if t.Failed() {
+		return
 	}
 	got := difference(seen["debian"], seen["ours"])
 	if *updateDifferences {
@@ -238,8 +255,8 @@ func (o *operated) next(t *testing.T) string {
 				body = append(body, dbus.MakeVariant(v).String())
 			}
 			return fmt.Sprintf("%s %s(%s)", s.Path, s.Name, strings.Join(body, ", "))
-		case <-time.After(30 * time.Second):
-			t.Fatal("no signal came")
+		case <-time.After(patience):
+			o.failed(t, fmt.Errorf("no signal came: %w", context.DeadlineExceeded))
 		}
 	}
 }

@@ -62,7 +62,25 @@ func Bus(t testing.TB, more ...string) string {
 	t.Helper()
 	dir := Folder(t)
 	conf := filepath.Join(dir, "bus.conf")
-	write(t, conf, fmt.Appendf(nil, `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+	write(t, conf, busConfig(dir, more...))
+	cmd := exec.Command("dbus-daemon", "--config-file="+conf, "--nofork", "--nopidfile", "--print-address=1")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, cmd)
+	// It prints its address when it is ready.
+	addr, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatalf("dbus-daemon didn't print its address: %v", err)
+	}
+	return strings.TrimSpace(addr)
+}
+
+// busConfig is the configuration of a bus that listens in dir and lets
+// everybody do everything.
+func busConfig(dir string, more ...string) []byte {
+	return fmt.Appendf(nil, `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>system</type>
@@ -76,17 +94,5 @@ func Bus(t testing.TB, more ...string) string {
   </policy>
   %s
 </busconfig>
-`, dir, strings.Join(more, "")))
-	cmd := exec.Command("dbus-daemon", "--config-file="+conf, "--nofork", "--nopidfile", "--print-address=1")
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	start(t, cmd)
-	// It prints its address when it is ready.
-	addr, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatalf("dbus-daemon didn't print its address: %v", err)
-	}
-	return strings.TrimSpace(addr)
+`, dir, strings.Join(more, ""))
 }

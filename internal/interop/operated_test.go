@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type operated struct {
 	conn    *dbus.Conn // of an operator
 	signals chan *dbus.Signal
 	fences  int
+	pid     int // of the server, and of its process group
+	mayHang bool
 }
 
 const mandosName = "se.recompile.Mandos"
@@ -54,6 +57,7 @@ func (p Programs) operateOn(t testing.TB, bus string, sections ...string) *opera
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.Env = append(cmd.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+o.bus)
 	start(t, cmd)
+	o.pid = cmd.Process.Pid
 	// Both announce their clients when all is there.
 	o.hear(t, "InterfacesAdded", len(sections))
 	return o
@@ -84,17 +88,46 @@ func (o *operated) hear(t testing.TB, member string, n int) *dbus.Signal {
 // get reads a property of a client.
 func (o *operated) get(t testing.TB, client, property string) any {
 	t.Helper()
-	v, err := o.conn.Object(mandosName, dbus.ObjectPath("/clients/"+client)).GetProperty(mandosName + ".Client." + property)
-	if err != nil {
-		t.Fatal(err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var v dbus.Variant
+	if err := o.conn.Object(mandosName, dbus.ObjectPath("/clients/"+client)).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, mandosName+".Client", property).Store(&v); err != nil {
+		o.failed(t, err)
 	}
 	return v.Value()
 }
 
 func (o *operated) set(t testing.TB, client, property string, value any) {
 	t.Helper()
-	if err := o.conn.Object(mandosName, dbus.ObjectPath("/clients/"+client)).SetProperty(mandosName+".Client."+property, dbus.MakeVariant(value)); err != nil {
-		t.Fatal(err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := o.conn.Object(mandosName, dbus.ObjectPath("/clients/"+client)).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Set", 0, mandosName+".Client", property, dbus.MakeVariant(value)).Err; err != nil {
+		o.failed(t, err)
+	}
+}
+
+// patience is how long a server may take for anything.
+const patience = 30 * time.Second
+
+// errHung is the panic of a server that may hang, and did.
+var errHung = errors.New("the server stands still")
+
+// failed ends the test, or with mayHang panics with errHung.
+func (o *operated) failed(t testing.TB, err error) {
+	t.Helper()
+	if o.mayHang && errors.Is(err, context.DeadlineExceeded) {
+		panic(errHung)
+	}
+	t.Fatal(err)
+}
+
+// until waits until a property of a client has a value.
+func (o *operated) until(t testing.TB, client, property string, want any) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); o.get(t, client, property) != want; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			o.failed(t, fmt.Errorf("%s of %s never was %v: %w", property, client, want, context.DeadlineExceeded))
+		}
 	}
 }
 

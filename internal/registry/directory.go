@@ -163,20 +163,28 @@ func (r *Registry) wait(ctx context.Context, e *entry, w *waiter, delay time.Dur
 		if !decided && !hungUp && !e.c.Settings.ApprovedByDefault {
 			refusal = &client.Refusal{Reason: client.ApprovalTimedOut, Detail: "no operator approved within " + delay.String()}
 		}
-		if !e.gone {
-			if refusal == nil && !hungUp {
-				r.grant(t, e, w.caller)
-			}
-			r.step(t, e, client.Disconnect{})
+		if e.gone || refusal != nil && !hungUp {
+			return
 		}
+		if !hungUp {
+			r.grant(t, e, w.caller)
+		}
+		r.step(t, e, client.Disconnect{})
 	})
 	switch {
 	case hungUp:
 		return context.Cause(ctx)
-	case refusal != nil:
-		return r.refuse(name, w.caller, refusal)
+	case refusal == nil:
+		return nil
 	}
-	return nil
+	err := r.refuse(name, w.caller, refusal)
+	// The wait is over after it is told how it ended, as with Debian's server.
+	r.turn(func(t *turn) {
+		if !e.gone {
+			r.step(t, e, client.Disconnect{})
+		}
+	})
+	return err
 }
 
 // end tells w how it ended. Only the first call counts.
