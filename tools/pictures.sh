@@ -39,15 +39,24 @@ client() { # NAME CHECKER [KEY = VALUE]
 	for name in backup db1 db2 mail web1 web2; do client $name true; done
 	client kiosk false
 	client stolen true 'enabled = no'
+	"$build/mandos-keygen" --dir "$dir/vault" --name vault --length 2048 --sublength 2048 >/dev/null
+	printf %s 'correct horse battery staple' >"$dir/password"
+	"$build/mandos-keygen" --dir "$dir/vault" --name vault --passfile "$dir/password" --no-ssh
+	printf 'checker = true\napproval_delay = PT2M\napproved_by_default = no\n'
 } >"$dir/etc/clients.conf"
 chmod 600 "$dir/etc/clients.conf"
 "$build/mandos" --no-zeroconf --address ::1 --port "${PORT:-46639}" --configdir "$dir/etc" --statedir "$dir/state" 2>"$dir/log" &
+pids+=($!)
+# It waits for an operator all the time.
+"$build/mandos-client" --connect="[::1]:${PORT:-46639}" --interface=none --retry=1 \
+	--pubkey="$dir/vault/pubkey.txt" --seckey="$dir/vault/seckey.txt" \
+	--tls-pubkey="$dir/vault/tls-pubkey.pem" --tls-privkey="$dir/vault/tls-privkey.pem" >/dev/null 2>&1 &
 pids+=($!)
 
 screen() { # NAME HEIGHT COMMAND: what it shows after 12 s, when the first checks are over
 	tmux -f /dev/null -S "$dir/$1.tmux" new-session -d -x 80 -y "$2" "$3"
 	sleep 12
-	tmux -S "$dir/$1.tmux" capture-pane -e -p | (cd "$top/tools" && go run ./svg) >"$top/man/images/$1.svg"
+	tmux -S "$dir/$1.tmux" capture-pane -e -p -N | (cd "$top/tools" && go run ./svg) >"$top/man/images/$1.svg"
 	tmux -S "$dir/$1.tmux" kill-server
 }
 screen monitor 20 "$build/mandos-monitor"
