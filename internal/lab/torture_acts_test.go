@@ -66,7 +66,7 @@ func (x *torture) allActs() []act {
 		{"remove", x.remove},
 		{"set a duration", x.setDuration},
 		{"set a duration, power cut", func() { x.setDuration(); x.powerCut("") }},
-		{"disable, kill", func() { x.command("--disable"); x.killNow() }},
+		{"disable, kill", x.disableAndKill},
 		{"disable, power cut", func() { x.command("--disable"); x.powerCut("") }},
 		{"enable", func() { x.command("--enable") }},
 		{"crash amid a command", func() { x.amidCommand(x.killNow) }},
@@ -264,6 +264,18 @@ func (x *torture) command(verb string) {
 	x.log("mandos-ctl %s %s: acknowledged: %v", verb, c.name, ok)
 	if !ok {
 		x.broken(fmt.Sprintf("an operator's %s of %s failed", verb, c.name))
+	}
+}
+
+// disableAndKill kills the server as soon as an operator's command was
+// acknowledged.
+func (x *torture) disableAndKill() {
+	c := x.pick("toggled")
+	x.log("mandos-ctl --disable %s && kill -9", c.name)
+	if !x.operated("--disable", c, func() bool {
+		return x.server.Try("sh", "-c", `pid=$(systemctl show -P MainPID mandos.service); mandos-ctl --disable "$1" && kill -KILL "$pid"`, "sh", c.name).Status == 0
+	}) {
+		x.broken("an operator's --disable failed")
 	}
 }
 
