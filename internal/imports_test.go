@@ -22,7 +22,7 @@ import (
 // layers, from the ground up. A package imports only packages of the layers
 // before its own. A new package must be placed here.
 var layers = [][]string{
-	{"internal/cmdline", "internal/cores", "internal/isodur", "internal/journal", "internal/keyid", "internal/memory", "internal/sd", "internal/secret"},
+	{"internal/cmdline", "internal/cores", "internal/isodur", "internal/journal", "internal/keyid", "internal/memory", "internal/sd", "internal/secret", "internal/sysbus"},
 	{"internal/keytls/wire", "internal/mdns", "internal/pgp"},
 	{"internal/keytls/peerkey", "internal/keytls/schedule"},
 	{"internal/clientkeys", "internal/keytls"},
@@ -42,7 +42,7 @@ var libraries = map[string][]string{
 	"github.com/ProtonMail/go-crypto":  {"internal/keytls/peerkey", "internal/pgp"},
 	"github.com/charmbracelet/x/ansi":  {"internal/ctl", "internal/monitor"},
 	"github.com/coreos/go-systemd/v22": {"cmd/mandos-checker", "internal/avahi", "internal/checker/helper", "internal/journal", "internal/sd"},
-	"github.com/godbus/dbus/v5":        {"internal/avahi", "internal/busapi", "internal/checker/helper", "internal/operator"},
+	"github.com/godbus/dbus/v5":        {"internal/avahi", "internal/busapi", "internal/checker/helper", "internal/operator", "internal/sysbus"},
 	"github.com/kisielk/og-rek":        {"internal/oldstate"},
 	"github.com/miekg/dns":             {"internal/mdns"},
 	"github.com/spf13/pflag":           {"cmd/mandos-checker", "internal/cmdline", "internal/config", "internal/ctl", "internal/daemon", "internal/fetch", "internal/keygen"},

@@ -19,6 +19,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"mandos/internal/journal"
+	"mandos/internal/sysbus"
 )
 
 // ServiceType is the DNS-SD type that clients browse for.
@@ -101,7 +102,7 @@ func (a *announcer) run(ctx context.Context) {
 func connect(ctx context.Context) (*dbus.Conn, error) {
 	connCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(connCtx),
+	conn, err := sysbus.Connect(dbus.WithContext(connCtx),
 		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if !stop() && err == nil {
 		conn.Close()

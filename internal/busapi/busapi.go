@@ -14,6 +14,7 @@ import (
 	"mandos/internal/client"
 	"mandos/internal/journal"
 	"mandos/internal/registry"
+	"mandos/internal/sysbus"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -112,7 +113,7 @@ func (h handler) LookupObject(path dbus.ObjectPath) (dbus.ServerObject, bool) {
 func (a *api) session(ctx context.Context) error {
 	// Calls are made to wait in the line by not reading on. Whoever is at its
 	// head must be able to ask the bus meanwhile: by a connection of its own.
-	asker, err := dbus.ConnectSystemBus()
+	asker, err := sysbus.Connect()
 	if err != nil {
 		return fmt.Errorf("connecting to the system bus: %w", err)
 	}
@@ -124,7 +125,7 @@ func (a *api) session(ctx context.Context) error {
 	line := newLine()
 	defer line.close()
 	// Not with ctx: the connection is still needed for the goodbyes.
-	bus, err := dbus.ConnectSystemBus(dbus.WithHandler(handler{a, line}), dbus.WithIncomingInterceptor(line.join))
+	bus, err := sysbus.Connect(dbus.WithHandler(handler{a, line}), dbus.WithIncomingInterceptor(line.join))
 	if err != nil {
 		return fmt.Errorf("connecting to the system bus: %w", err)
 	}

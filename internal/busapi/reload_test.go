@@ -76,11 +76,20 @@ func TestReload(t *testing.T) {
 							}
 							continue
 						}
+						if known[sig.Path] == nil {
+							continue // announced before this test listened
+						}
 						for property, v := range changed {
 							known[sig.Path][property] = v
 							told = append(told, property)
 						}
 					}
+				}
+			}
+			// Clients are announced when there is time, or when they change.
+			for _, host := range []string{"changed", "a.example"} {
+				if err := s.set("/clients/a", "Host", host); err != nil {
+					t.Fatal(err)
 				}
 			}
 			heard("start")

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"mandos/internal/sysbus"
+
 	"github.com/godbus/dbus/v5"
 )
 
@@ -32,7 +34,7 @@ type Conn struct {
 func Connect(ctx context.Context) (*Conn, error) {
 	// The default handler tells signals out of order when there are many at a
 	// time, and the last value of a property would not be the last heard.
-	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx), dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+	bus, err := sysbus.Connect(dbus.WithContext(ctx), dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the system bus: %w", err)
 	}

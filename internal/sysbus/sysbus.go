@@ -1,0 +1,86 @@
+// Package sysbus connects to the system bus, without taking file descriptors
+// from it.
+package sysbus
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Connect connects to the system bus: DBUS_SYSTEM_BUS_ADDRESS, else the usual
+// socket. Unlike [dbus.ConnectSystemBus] it doesn't offer to take file
+// descriptors, so the bus passes no message on that has some. Every user may
+// send a signal to everybody, and godbus panics over a list of descriptors,
+// and leaves those open that nobody asked for.
+func Connect(opts ...dbus.ConnOption) (*dbus.Conn, error) {
+	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
+	if address == "" {
+		address = "unix:path=/var/run/dbus/system_bus_socket"
+	}
+	c, err := dial(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dbus.NewConn(buffered{bufio.NewReader(c), c}, opts...)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	if err = conn.Auth(nil); err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// buffered reads a message at once, not field by field.
+type buffered struct {
+	in *bufio.Reader
+	net.Conn
+}
+
+func (b buffered) Read(p []byte) (int, error) { return b.in.Read(p) }
+
+// dial connects to the first of the addresses that can be reached (D-Bus
+// Specification, "Server Addresses").
+func dial(addresses string) (net.Conn, error) {
+	var errs []error
+	for address := range strings.SplitSeq(addresses, ";") {
+		name, err := socket(address)
+		if err == nil {
+			var c net.Conn
+			if c, err = net.Dial("unix", name); err == nil {
+				return c, nil
+			}
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// socket returns the name of an address's socket, as package net has it.
+func socket(address string) (string, error) {
+	transport, keys, _ := strings.Cut(address, ":")
+	for pair := range strings.SplitSeq(keys, ",") {
+		key, value, _ := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(value)
+		switch {
+		case transport != "unix" || value == "" || err != nil:
+		case key == "path":
+			return value, nil
+		case key == "abstract":
+			return "@" + value, nil
+		}
+	}
+	return "", fmt.Errorf("the address %q of the system bus is neither unix:path= nor unix:abstract=", address)
+}
