@@ -68,6 +68,9 @@ func perSecond(l *Load) string {
 	if l == nil {
 		return ""
 	}
+	if l.InTime == 0 {
+		return "none in " + short(l.Duration)
+	}
 	return number(l.PerSecond())
 }
 
