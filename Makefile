@@ -17,7 +17,7 @@ CHECK := deps lint race fuzz-short demo interop check-system
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help all build demo check check-system test race fuzz fuzz-short fuzz-coverage lint interop interop-old torture bench bogo deps html clean install activate uninstall
+.PHONY: help all build demo check check-system check-examples test race fuzz fuzz-short fuzz-coverage lint interop interop-old torture bench bogo deps html clean install activate uninstall
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z -]+):.*## */\1\t/' | expand -t 16
@@ -60,7 +60,10 @@ interop: ## our programs against Debian's, in every pairing
 	$(GO) test -count=1 ./internal/interop/...
 
 check-system: packages ## boot hosts with systemd 252 and 257, install, and test from outside (as root)
-	MANDOS_LAB=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 40m ./internal/lab
+	MANDOS_LAB=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 40m -skip 'TestExamples$$' ./internal/lab
+
+check-examples: packages ## run the examples of the README and the manual pages on booted hosts (as root)
+	MANDOS_LAB=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -run 'TestExamples$$' ./internal/lab
 
 torture: build ## faults of all kinds on booted hosts (as root): TORTURE=30m TORTURE_SEED=random
 	MANDOS_LAB=1 TORTURE=$(TORTURE) TORTURE_SEED=$(TORTURE_SEED) CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -v -run 'TestTorture$$' ./internal/lab
