@@ -172,12 +172,9 @@ func (hs *clientState12) readCertificate() error {
 	if err != nil {
 		return err
 	}
-	done, err := costlyTurn()
-	if err != nil {
-		return err
+	if crowd := old.pass(func() { hs.peer, err = c.certificateType12().parse12(msg) }); crowd != nil {
+		return fault(wire.InternalError, "%w", crowd)
 	}
-	hs.peer, err = c.certificateType12().parse12(msg)
-	done()
 	if err != nil {
 		switch {
 		case errors.Is(err, wire.ErrMalformed):
@@ -264,12 +261,7 @@ func (hs *clientState12) agree() error {
 		hs.public, hs.premaster = ex.share, schedule.NewPremaster(hs.suite, shared)
 		return nil
 	}
-	done, err := costlyTurn()
-	if err != nil {
-		return err
-	}
 	public, shared, err := dhe12(kex, c.policy.minDHBits(), c.policy.AnyPrime)
-	done()
 	if err != nil {
 		alert := wire.IllegalParameter
 		if errors.Is(err, errDHSmall) || errors.Is(err, errDHLarge) || errors.Is(err, errDHUnsafe) {

@@ -216,3 +216,32 @@ func TestJournalOfALife(t *testing.T) {
 		}
 	})
 }
+
+// The example of a secret in an encrypted credential, its commands as they
+// are written there.
+func TestCredential(t *testing.T) {
+	eachSuite(t, func(t *testing.T, s lab.Suite) {
+		const example = "/usr/local/share/doc/mandos/mandos.service.d-credentials.conf"
+		server := serve(t, lab.NewLink(t), s, section("other"))
+		server.CopyIn("/root/secret.bin", secretOf("client1"), 0o600)
+		server.Run("mkdir", "-p", "/etc/credstore.encrypted") // systemd 252 comes without it
+
+		commands := regexp.MustCompile(`(?m)^#   ((?:systemd-creds|mkdir|cp|systemctl) .*)$`).FindAllStringSubmatch(server.Run("cat", example), -1)
+		if len(commands) != 4 {
+			t.Fatalf("the example has %d commands: %q", len(commands), commands)
+		}
+		conf := regexp.MustCompile(`(?m)^secret = .*$`).ReplaceAllString(section("client1"), "secfile = client1")
+		server.CopyIn(clientsConf, "[DEFAULT]\nchecker = true\n\n"+section("other")+conf, 0o600)
+		for _, c := range commands {
+			server.Sh("cd /root; " + strings.ReplaceAll(c[1], "THIS", example))
+		}
+		server.AwaitUntil("the service is ready again", func() bool {
+			return server.Run("systemctl", "show", "-P", "SubState", "mandos.service") == "running"
+		})
+		expectSecret(t, server, at(server), "client1")
+		expectSecret(t, server, at(server), "other")
+		if r := server.Try("grep", "-c", secretOf("client1"), "/etc/credstore.encrypted/client1"); r.Status != 1 {
+			t.Errorf("the credential is not encrypted: %+v", r)
+		}
+	})
+}
