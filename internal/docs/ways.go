@@ -152,7 +152,7 @@ var Ways = []Way{
 	{Doc: "clients.conf", Begins: "systemctl reload mandos\n", On: Server, Want: "^$"},
 	{Doc: "clients.conf", Begins: "mandos --check-config\n", On: Server, Want: `\[laptop\] secret: the secret is no OpenPGP message`},
 	{Doc: "mandos.conf", Begins: "systemctl daemon-reload && ", On: Server, Want: "^$"},
-	{Doc: "mandos.service.d-credentials.conf", Begins: "systemd-creds encrypt", On: Server, Want: "^",
+	{Doc: "mandos.service.d-credentials.conf", Begins: "mkdir -p -m 700 /etc/credstore.encrypted\n", On: Server, Want: "^",
 		Before: "printf 'an encrypted password' >secret.bin; cp /src/systemd/examples/mandos.service.d-credentials.conf THIS",
 		Then: `printf '[client1]\nkey_id = %064d\nsecfile = client1\n' 1 >/etc/mandos/clients.conf
 			systemctl restart mandos.service; mandos-ctl client1 | grep 'client1 *Yes'`},
