@@ -131,3 +131,18 @@ func TestSocketAndServiceGoTogether(t *testing.T) {
 		expectSecret(t, server, at(server), "one")
 	})
 }
+
+// The socket can be restarted while the old one is still open somewhere, as it
+// is for a moment in a process that systemd has forked to remove PrivateTmp=.
+func TestSocketRestartsWhileOpen(t *testing.T) {
+	eachSuite(t, func(t *testing.T, s lab.Suite) {
+		server := serve(t, lab.NewLink(t), s, section("one"))
+		old := server.Start(as("hoard", port)...)
+		old.Line("holding")
+		server.Run("systemctl", "restart", "mandos.socket")
+		if r := old.Wait(); r.Status != 0 {
+			t.Errorf("holding the old socket: %+v", r)
+		}
+		expectSecret(t, server, at(server), "one")
+	})
+}

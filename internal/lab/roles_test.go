@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mandos/internal/keytls"
 )
 
@@ -30,7 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	play := map[string]func([]string) error{
-		"ask": ask, "askers": askers, "crowd": crowd, "hold": hold,
+		"ask": ask, "askers": askers, "crowd": crowd, "hoard": hoard, "hold": hold,
 		"garbage": garbage, "stepclock": stepClock, "load": load, "request": request, "spy": spy, "stalk": stalk,
 	}[role]
 	if play == nil {
@@ -181,4 +183,41 @@ func hold(args []string) error {
 	fmt.Println("holding")
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// hoard PORT has the socket that systemd listens with on that port open as
+// well, as a process that systemd has just forked does, until standard input
+// ends.
+func hoard(args []string) error {
+	var number int
+	if _, err := fmt.Sscan(args[0], &number); err != nil {
+		return err
+	}
+	systemd, err := unix.PidfdOpen(1, 0)
+	if err != nil {
+		return err
+	}
+	files, err := os.ReadDir("/proc/1/fd")
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		var theirs int
+		if _, err := fmt.Sscan(file.Name(), &theirs); err != nil {
+			return err
+		}
+		ours, err := unix.PidfdGetfd(systemd, theirs, 0)
+		if err != nil {
+			continue // it is closed again
+		}
+		address, err := unix.Getsockname(ours)
+		listens, _ := unix.GetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_ACCEPTCONN) // fails for what is no socket
+		if a, ok := address.(*unix.SockaddrInet6); err == nil && ok && a.Port == number && listens == 1 {
+			fmt.Println("holding")
+			_, err := io.Copy(io.Discard, os.Stdin)
+			return err
+		}
+		_ = unix.Close(ours)
+	}
+	return errors.New("systemd has no such socket")
 }
