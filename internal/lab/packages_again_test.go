@@ -88,6 +88,9 @@ func TestPackagesAgain(t *testing.T) {
 		server.Run("systemctl", "reload", "mandos.service")
 		server.Await(since, event(journal.Reloaded))
 		expectRefusal(t, server, at(server), "disabled")
+		// The server ran without them in the file: their status was kept, but
+		// not what else was set.
+		server.Run("mandos-ctl", "--timeout", "PT7M", "changed")
 		expectKept(t, server, at(server))
 
 		// Upgraded: the socket stays, and nobody who connects is turned away.
