@@ -64,7 +64,7 @@ func TestFlood(t *testing.T) {
 		flood{"/clients/a", introspectable + ".Introspect", nil},
 	)
 
-	ctx, cancel := context.WithTimeout(t.Context(), length)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var calls, refused atomic.Int64
 	var flooding sync.WaitGroup
@@ -97,21 +97,16 @@ func TestFlood(t *testing.T) {
 		})
 	}
 	handed := 0
-	for range time.Tick(time.Millisecond) {
-		if ctx.Err() != nil {
-			break
-		}
+	for begun := time.Now(); time.Since(begun) < length || handed < 10 || refused.Load() == 0; handed++ {
 		h, err := s.registry.Release("a", caller)
 		if err != nil {
 			t.Fatalf("a client was refused during the flood: %v", err)
 		}
 		h.Done(nil)
-		handed++
+		time.Sleep(time.Millisecond) // as when clients come one after the other
 	}
+	cancel()
 	flooding.Wait()
-	if calls.Load() == 0 || refused.Load() == 0 || handed == 0 {
-		t.Errorf("calls: %d, refused: %d, secrets: %d", calls.Load(), refused.Load(), handed)
-	}
 	t.Logf("%d calls in %v, %d of them refused; %d secrets handed out; %d goroutines", calls.Load(), length, refused.Load(), handed, runtime.NumGoroutine())
 	if got := s.get(t, "/clients/a", clientName, "Enabled"); got != true {
 		t.Error("client a is disabled")
