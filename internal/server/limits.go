@@ -110,7 +110,7 @@ type table struct {
 
 	lines     list.List            // the sources of waiting, in turn
 	lastProof map[source]time.Time // when one of a source of lines proved to be a client
-	anyProof  time.Time            // when any session did
+	anyProof  time.Time            // when any session did, or the first line began
 }
 
 // arrive takes s in, and reports whether it is to be served at once; if not,
@@ -126,6 +126,9 @@ func (t *table) arrive(s *session) (served, ok bool) {
 		return false, false
 	}
 	if first {
+		if t.lines.Len() == 0 {
+			t.anyProof = time.Now() // nobody has had the time yet
+		}
 		t.lines.PushBack(s.source)
 	}
 	s.in = inWaiting

@@ -277,6 +277,26 @@ func TestManySources(t *testing.T) {
 	})
 }
 
+// TestSlowStart: hosts that have been slow while there was no hurry get the
+// time to prove themselves when there is.
+func TestSlowStart(t *testing.T) {
+	inBubble(t, 100, 8, 8, func(t turnstile) {
+		for i := range 8 {
+			t.arrive(fmt.Sprintf("192.0.2.%d", i))
+		}
+		time.Sleep(patience)
+		t.arrive("2001:db8::1")
+		time.Sleep(patience - time.Millisecond)
+		if n := t.sweep(); n != 0 {
+			t.Errorf("%d are cut off, when nobody has had the time", n)
+		}
+		time.Sleep(time.Millisecond)
+		if n := t.sweep(); n != 1 {
+			t.Errorf("%d are cut off for one who waits", n)
+		}
+	})
+}
+
 // TestNothingIsLeft: a table forgets who is gone.
 func TestNothingIsLeft(t *testing.T) {
 	inBubble(t, 10, 4, 4, func(t turnstile) {
