@@ -114,8 +114,9 @@ func integer[T ~int | ~int64](p *parser, v *T) {
 	}
 }
 
-func (v *recordV1) parse(b []byte) bool {
-	return parse(b, func(p *parser) {
+func (whole *recordV1) parse(b []byte) bool {
+	var v recordV1
+	ok := parse(b, func(p *parser) {
 		p.object(func(key []byte) {
 			switch string(key) {
 			case "configured":
@@ -134,10 +135,15 @@ func (v *recordV1) parse(b []byte) bool {
 			}
 		})
 	})
+	if ok { // of an item that it gives up, nothing is left for encoding/json to build on
+		*whole = v
+	}
+	return ok
 }
 
-func (v *graveV1) parse(b []byte) bool {
-	return parse(b, func(p *parser) {
+func (whole *graveV1) parse(b []byte) bool {
+	var v graveV1
+	ok := parse(b, func(p *parser) {
 		p.object(func(key []byte) {
 			switch string(key) {
 			case "status":
@@ -149,6 +155,10 @@ func (v *graveV1) parse(b []byte) bool {
 			}
 		})
 	})
+	if ok { // of an item that it gives up, nothing is left for encoding/json to build on
+		*whole = v
+	}
+	return ok
 }
 
 func (v *settingsV1) read(p *parser) {

@@ -78,10 +78,14 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"configured":{"timeout":-0},"status":{"enabled":false,"enabled":true}}`))
 	f.Add([]byte(`{"current":{"interval":1},"current":{"timeout":01}}`))
 	f.Add([]byte(`{}{}`))
+	f.Add([]byte(`{"status":{"enabled":true},"secret":"a"}`))
 	f.Add([]byte(`{"status":{"at":"2026-02-30T00:00:00Z"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var ours, theirs recordV1
 		if !ours.parse(b) {
+			if !reflect.DeepEqual(ours, recordV1{}) {
+				t.Errorf("%q: given up, but %+v is left", b, ours)
+			}
 			return
 		}
 		if err := json.Unmarshal(b, &theirs); err != nil {
