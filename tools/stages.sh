@@ -24,6 +24,9 @@ for stage in "$@"; do
 	[ -z "$lines" ] || printf '== %s\n%s\n' "$stage" "$lines"
 done
 if [ ${#failed[@]} -gt 0 ]; then
+	for stage in "${failed[@]}"; do # what tests said, without the journals that follow it
+		grep -A3 -E '^ +[a-z0-9_]+_test\.go:[0-9]+: ' "build/check/$stage.log" | cut -c1-500 | tail -n 40 || true
+	done
 	printf '== FAILED: make %s\n' "${failed[@]}"
 	exit 1
 fi

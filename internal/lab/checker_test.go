@@ -82,7 +82,7 @@ func TestCheckersInScopes(t *testing.T) {
 		clients := []string{
 			section("::1", off),
 			section("::2", off),
-			section("waits", off, by("until test -e /run/lab/go; do sleep 0.1; done")),
+			section("waits", off, by("touch /run/lab/waits; until test -e /run/lab/go; do sleep 0.1; done")),
 			section("endless", off, "interval = PT10S",
 				by(`trap "" TERM; setsid sh -c 'trap "" TERM; while :; do sleep 1000; done' & while :; do sleep 1000; done`)),
 			section("spy", off, by(playing("spy")+" $(cat /run/lab/pid) /etc/mandos/clients.conf /etc/mandos /var/lib/mandos"+
@@ -120,6 +120,7 @@ func TestCheckersInScopes(t *testing.T) {
 				t.Errorf("the scope has not %s but\n%s", line, got)
 			}
 		}
+		awaitFile(server, "/run/lab/waits") // until then the process may still be the helper's, held
 		users := server.Sh("for p in $(cat /sys/fs/cgroup/mandos.slice/mandos-checkers.slice/" + scope + "/cgroup.procs); do ps -o user:20=,group:20= -p $p || true; done")
 		if names := slices.Compact(strings.Fields(users)); !slices.Equal(names, []string{"mandos-checker"}) {
 			t.Errorf("the checker runs as %s", users)

@@ -167,8 +167,8 @@ func (h *Host) remove() {
 	if h.t.Failed() && h.leader != 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		out, err := h.command(ctx, "journalctl", "-b", "--no-pager", "-o", "short-precise", "-n", "60",
-			"-u", "mandos*").CombinedOutput()
+		out, err := h.command(ctx, "sh", "-c", "journalctl -b --no-pager -o short-precise -n 1000 -u 'mandos*' |"+
+			" grep -v 'systemd.*mandos-check-' | tail -n 60").CombinedOutput()
 		if err == nil { // else there is nothing of mandos in its journal
 			h.t.Logf("%s (%s), end of its journal:\n%s", h.Name, h.Suite, out)
 		}

@@ -327,19 +327,38 @@ const outputGrace = 200 * time.Millisecond
 func (c *heldChild) wait() (*os.ProcessState, []byte, error) {
 	output := make(chan []byte, 1)
 	go func() {
-		kept, _ := io.ReadAll(io.LimitReader(c.output, checker.MaxOutput))
-		_, _ = io.Copy(io.Discard, c.output)
+		kept, err := io.ReadAll(io.LimitReader(c.output, checker.MaxOutput))
+		if err == nil {
+			_, _ = io.Copy(io.Discard, c.output)
+		}
 		output <- kept
 	}()
 	err := c.cmd.Wait()
 	// Something that the shell left behind may hold the pipe.
 	_ = c.output.SetReadDeadline(time.Now().Add(outputGrace))
-	kept := <-output
+	kept := c.rest(<-output)
 	var exited *exec.ExitError
 	if err != nil && !errors.As(err, &exited) {
 		return nil, nil, fmt.Errorf("waiting for the checker: %w", err)
 	}
 	return c.cmd.ProcessState, kept, nil
+}
+
+// rest adds to kept what is in the pipe already: on a busy machine the grace
+// can be over before anything was read.
+func (c *heldChild) rest(kept []byte) []byte {
+	_ = c.output.SetReadDeadline(time.Time{})
+	raw, err := c.output.SyscallConn()
+	if err != nil {
+		return kept
+	}
+	more := make([]byte, checker.MaxOutput-len(kept))
+	_ = raw.Read(func(fd uintptr) bool {
+		n, _ := syscall.Read(int(fd), more) // EAGAIN where it is empty, and open
+		kept = append(kept, more[:max(n, 0)]...)
+		return true
+	})
+	return kept
 }
 
 // discard frees what is left; a child that was never let go exits.

@@ -256,3 +256,27 @@ func TestHeldFails(t *testing.T) {
 		t.Errorf("error %v, want one about the user", err)
 	}
 }
+
+// TestOutputOfABusyMachine checks that output which came in time is kept
+// though nobody had the time to read it.
+func TestOutputOfABusyMachine(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close() // held open by something that the shell left behind
+	if _, err := w.WriteString("two\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	c := &heldChild{output: r}
+	if got := string(c.rest([]byte("one\n"))); got != "one\ntwo\n" {
+		t.Errorf("kept %q", got)
+	}
+	if got := string(c.rest(nil)); got != "" {
+		t.Errorf("of an empty pipe: %q", got)
+	}
+}
