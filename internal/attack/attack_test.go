@@ -13,7 +13,7 @@ import (
 )
 
 // gather starts a crowd.
-func gather(t *testing.T, c crowd) *process {
+func gather(t *testing.T, c crowd) process {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -27,16 +27,16 @@ func gather(t *testing.T, c crowd) *process {
 }
 
 // tally waits for a crowd's end, which disperse brings about.
-func (p *process) tally() (t tally) {
-	p.t.Helper()
-	if err := json.Unmarshal([]byte(p.await(`tally: (.*)`)[1]), &t); err != nil {
-		p.t.Fatal(err)
+func (p process) tally() (t tally) {
+	p.T.Helper()
+	if err := json.Unmarshal([]byte(p.Await(`tally: (.*)`)[1]), &t); err != nil {
+		p.T.Fatal(err)
 	}
 	return t
 }
 
-func (p *process) disperse() tally {
-	p.t.Helper()
+func (p process) disperse() tally {
+	p.T.Helper()
 	p.stdin.Close()
 	return p.tally()
 }
@@ -90,8 +90,8 @@ func TestUnderAttack(t *testing.T) {
 	idle := gather(t, crowd{Addr: addr, Sources: sources(1, 2), Silent: s.silent, Dripping: s.dripping})
 	strangers := gather(t, crowd{Addr: addr, Sources: sources(2, 1), Rate: s.strangers, Key: unknown, Keys: 100})
 	refused := gather(t, crowd{Addr: addr, Sources: sources(3, 1), Rate: s.refused, Key: disabled, Keys: 1})
-	for _, p := range []*process{idle, strangers, refused} {
-		p.await("begun")
+	for _, p := range []process{idle, strangers, refused} {
+		p.Await("begun")
 	}
 	eventually(t, "the crowd arrives", func() bool { return server.openFiles() > calm+s.silent })
 
@@ -156,7 +156,7 @@ func TestUnderAttack(t *testing.T) {
 		t.Errorf("%d goroutines are left", len(stacks))
 	}
 
-	lines := kinds(server.written())
+	lines := kinds(server.Log())
 	handouts := lines["releasing a client's secret to it"]
 	if want := len(waits) - len(failures) + 2*clients; handouts != want {
 		t.Errorf("%d hand-outs are in the log, want %d", handouts, want)
@@ -211,7 +211,7 @@ func kinds(log string) map[string]int {
 func TestFewDescriptors(t *testing.T) {
 	server, addr := serveWith(t, 600, []string{section(0)})
 	idle := gather(t, crowd{Addr: addr, Sources: sources(1, 2), Silent: 200, Dripping: 200})
-	idle.await("begun")
+	idle.Await("begun")
 	eventually(t, "the crowd arrives", func() bool { return server.openFiles() > 100 })
 	for range 20 {
 		if err := get("127.9.0.1", addr, 0); err != nil {
@@ -223,7 +223,7 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	idle.disperse()
 	server.stacks() // to the end of its log
-	if lines := kinds(server.written()); lines["could not accept a connection"] > 0 {
+	if lines := kinds(server.Log()); lines["could not accept a connection"] > 0 {
 		t.Errorf("log: %v", lines)
 	}
 }
@@ -242,16 +242,16 @@ func TestStorm(t *testing.T) {
 	server, addr := serve(t, sections)
 	storm := gather(t, crowd{Addr: addr, Sources: sources(1, 1), Hosts: hosts})
 	got := storm.tally()
-	<-storm.ended
+	<-storm.Ended
 	slices.Sort(got.Served)
-	peak, busy, its := server.memory("VmHWM"), server.processorTime(), storm.cmd.ProcessState
+	peak, busy, its := server.memory("VmHWM"), server.processorTime(), storm.Cmd.ProcessState
 	server.stacks() // to the end of its log
-	if n := kinds(server.written())["releasing a client's secret to it"]; n < hosts {
+	if n := kinds(server.Log())["releasing a client's secret to it"]; n < hosts {
 		t.Errorf("%d hand-outs are in the log, want at least %d", n, hosts)
 	}
 	t.Logf("%d hosts: p50 %.2f s, p99 %.2f s, the last %.2f s; asked again: %d", hosts,
 		got.Served[hosts/2], got.Served[hosts*99/100], got.Served[hosts-1], got.Retried)
-	t.Logf("server: %v of processor time, the hosts: %v; at most %d KiB resident; log: %v", busy, its.UserTime()+its.SystemTime(), peak, kinds(server.written()))
+	t.Logf("server: %v of processor time, the hosts: %v; at most %d KiB resident; log: %v", busy, its.UserTime()+its.SystemTime(), peak, kinds(server.Log()))
 	if full() && got.Retried > 0 {
 		t.Errorf("%d times a host had to ask again", got.Retried)
 	}

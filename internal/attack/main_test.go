@@ -8,7 +8,6 @@
 package attack_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -24,12 +23,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"mandos/internal/daemon"
+	"mandos/internal/daemon/daemontest"
 	"mandos/internal/keyid"
 	"mandos/internal/keytls"
 )
@@ -120,97 +119,32 @@ func get(source, addr string, n int) error {
 
 // A process is one that tests started.
 type process struct {
-	t     *testing.T
-	cmd   *exec.Cmd
+	*daemontest.Process
 	stdin io.WriteCloser
-	ended chan struct{}
-
-	mu    sync.Mutex
-	out   bytes.Buffer
-	grown chan struct{} // closed and replaced at each line
 }
 
-// startProcess runs program with the role in $ATTACK_ROLE. Its standard error
-// is kept; it is killed when the test ends.
-func startProcess(t *testing.T, program, role string, args ...string) *process {
+// startProcess runs program with the role in $ATTACK_ROLE.
+func startProcess(t *testing.T, program, role string, args ...string) process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(program, args...), grown: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "ATTACK_ROLE="+role, "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent")
-	stderr, err := p.cmd.StderrPipe()
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "ATTACK_ROLE="+role, "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent")
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for r := bufio.NewReader(stderr); ; {
-			line, err := r.ReadString('\n')
-			p.mu.Lock()
-			p.out.WriteString(line)
-			close(p.grown)
-			p.grown = make(chan struct{})
-			p.mu.Unlock()
-			if err != nil {
-				break
-			}
-		}
-		_ = p.cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-		if log := p.written(); t.Failed() {
-			t.Logf("%s wrote:\n%s", role, log[max(0, len(log)-1000):])
-		}
-	})
-	return p
-}
-
-func (p *process) written() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
-}
-
-// await waits until p has written what matches pattern.
-func (p *process) await(pattern string) []string {
-	p.t.Helper()
-	re := regexp.MustCompile(pattern)
-	timeout := time.After(2 * deadline)
-	for {
-		p.mu.Lock()
-		m, grown := re.FindStringSubmatch(p.out.String()), p.grown
-		p.mu.Unlock()
-		if m != nil {
-			return m
-		}
-		select {
-		case <-grown:
-		case <-p.ended:
-			if !re.MatchString(p.written()) {
-				p.t.Fatalf("ended without writing %q", pattern)
-			}
-		case <-timeout:
-			p.t.Fatalf("doesn't write %q", pattern)
-		}
-	}
+	return process{daemontest.Start(t, cmd), stdin}
 }
 
 // serve starts a server with these sections of clients.conf, and returns
 // where it listens. $ATTACK_SERVER may name another program than this
 // source's.
-func serve(t *testing.T, sections []string) (*process, string) {
+func serve(t *testing.T, sections []string) (process, string) {
 	t.Helper()
 	return serveWith(t, 0, sections)
 }
 
 // serveWith is serve with a limit on descriptors, unless that is 0.
-func serveWith(t *testing.T, files int, sections []string) (*process, string) {
+func serveWith(t *testing.T, files int, sections []string) (process, string) {
 	t.Helper()
 	program := os.Getenv("ATTACK_SERVER")
 	if program == "" {
@@ -236,40 +170,39 @@ func serveWith(t *testing.T, files int, sections []string) (*process, string) {
 		program = "sh"
 	}
 	p := startProcess(t, program, "server", args...)
-	p.await("ready to serve clients")
-	return p, p.await(`listening for clients: address="?(\S+?)"?\s`)[1]
+	return p, p.Ready()
 }
 
 // openFiles returns how many descriptors p has.
-func (p *process) openFiles() int {
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+func (p process) openFiles() int {
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Cmd.Process.Pid))
 	if err != nil {
-		p.t.Fatal(err)
+		p.T.Fatal(err)
 	}
 	return len(fds)
 }
 
 // memory returns a field of p's /proc/…/status, such as VmRSS, in KiB.
-func (p *process) memory(field string) int {
-	p.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+func (p process) memory(field string) int {
+	p.T.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
 	if err != nil {
-		p.t.Fatal(err)
+		p.T.Fatal(err)
 	}
 	m := regexp.MustCompile(field + `:\s+(\d+) kB`).FindStringSubmatch(string(status))
 	if m == nil {
-		p.t.Fatalf("no %s in %s", field, status)
+		p.T.Fatalf("no %s in %s", field, status)
 	}
 	kb, _ := strconv.Atoi(m[1])
 	return kb
 }
 
 // processorTime returns what p has used so far.
-func (p *process) processorTime() time.Duration {
-	p.t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+func (p process) processorTime() time.Duration {
+	p.T.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Cmd.Process.Pid))
 	if err != nil {
-		p.t.Fatal(err)
+		p.T.Fatal(err)
 	}
 	_, after, _ := strings.Cut(string(stat), ") ") // proc(5): fields 14 and 15 are ticks of 10 ms
 	fields := strings.Fields(after)
@@ -279,17 +212,13 @@ func (p *process) processorTime() time.Duration {
 }
 
 // stacks ends p and returns the stacks of its goroutines.
-func (p *process) stacks() []string {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
-		p.t.Fatal(err)
+func (p process) stacks() []string {
+	p.T.Helper()
+	if err := p.Cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		p.T.Fatal(err)
 	}
-	select {
-	case <-p.ended:
-	case <-time.After(deadline):
-		p.t.Fatal("doesn't end")
-	}
-	_, dump, _ := strings.Cut(p.written(), "SIGQUIT: quit")
+	p.Wait()
+	_, dump, _ := strings.Cut(p.Log(), "SIGQUIT: quit")
 	var stacks []string
 	for stack := range strings.SplitSeq(dump, "\n\n") {
 		if strings.HasPrefix(stack, "goroutine ") {

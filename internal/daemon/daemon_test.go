@@ -22,7 +22,7 @@ func TestNoOptions(t *testing.T) {
 	disabled := newMember(t, "disabled")
 	dir := folder(t, a.section(), disabled.section("enabled = False"))
 	p := start(t, nil, "--configdir", dir)
-	addr := p.ready()
+	addr := p.Ready()
 	a.gets(t, loopback(addr))
 	_, port, _ := net.SplitHostPort(addr)
 	a.gets(t, "127.0.0.1:"+port) // one socket for both
@@ -34,7 +34,7 @@ func TestNoOptions(t *testing.T) {
 		"NOTICE registry: refused a peer with an unknown key: key_id=" + stranger.keyID(),
 		`NOTICE registry: refused a client its secret: client=disabled`,
 	} {
-		if !strings.Contains(p.logged(), want) {
+		if !strings.Contains(p.Log(), want) {
 			t.Errorf("not logged: %s", want)
 		}
 	}
@@ -47,24 +47,24 @@ func TestBesideAnother(t *testing.T) {
 	running := start(t, nil, "--configdir", folder(t, a.section()))
 	dir := folder(t, b.section())
 	second := start(t, nil, "--debug", "--configdir", dir, "--servicename", "Test")
-	addrA, addrB := loopback(running.ready()), loopback(second.ready())
+	addrA, addrB := loopback(running.Ready()), loopback(second.Ready())
 	a.gets(t, addrA)
 	b.gets(t, addrB)
 	a.getsNothing(t, addrB)
 	b.getsNothing(t, addrA)
-	second.await("DEBUG|INFO server: a peer connected")
+	second.Await("DEBUG|INFO server: a peer connected")
 	running.stop()
 	b.gets(t, addrB)
 	second.stop()
 
 	t.Run("with the other's state", func(t *testing.T) {
 		holder := start(t, nil, "--configdir", dir)
-		holder.ready()
+		holder.Ready()
 		p := start(t, nil, "--configdir", folder(t), "--statedir", filepath.Join(dir, "state"))
-		if status := p.wait(); status != 1 {
+		if status := p.Wait(); status != 1 {
 			t.Errorf("exit status %d", status)
 		}
-		p.await("CRITICAL daemon: giving up: error=.* in use by another mandos.*--statedir")
+		p.Await("CRITICAL daemon: giving up: error=.* in use by another mandos.*--statedir")
 	})
 }
 
@@ -87,7 +87,7 @@ func TestOrdinaryUser(t *testing.T) {
 		}
 	}
 	p := start(t, asUser, "--debug", "--configdir", dir, "--servicename", "Test")
-	a.gets(t, loopback(p.ready()))
+	a.gets(t, loopback(p.Ready()))
 	p.stop()
 	// What it knows is there at the next start.
 	if _, err := os.Stat(filepath.Join(dir, "state", "clients.db")); err != nil {
@@ -127,7 +127,7 @@ func TestLinkLocal(t *testing.T) {
 
 	a := newMember(t, "a")
 	p := start(t, inside(ns[0]), "--configdir", folder(t, a.section()), "--interface", "veth0", "--address", "fe80::1")
-	addr := p.ready()
+	addr := p.Ready()
 	if !strings.HasPrefix(addr, "[fe80::1%veth0]:") {
 		t.Fatalf("listens on %s", addr)
 	}
@@ -139,13 +139,13 @@ func TestLinkLocal(t *testing.T) {
 	if err != nil || string(out) != string(a.secret) {
 		t.Errorf("the client printed %q, %v", out, err)
 	}
-	p.await(`releasing a client's secret to it: .*peer=\[fe80::2%veth0\]:`)
+	p.Await(`releasing a client's secret to it: .*peer=\[fe80::2%veth0\]:`)
 	p.stop()
 
 	// An interface that isn't there: said, and gone on without.
 	p = start(t, inside(ns[0]), "--configdir", folder(t), "--interface", "veth9")
-	p.ready()
-	p.await(`ERROR daemon: could not bind to the interface, going on without: interface=veth9`)
+	p.Ready()
+	p.Await(`ERROR daemon: could not bind to the interface, going on without: interface=veth9`)
 	p.stop()
 }
 
@@ -156,7 +156,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	disabled := newMember(t, "disabled")
 	dir := folder(t, a.section(), disabled.section("enabled = False"))
 	p := start(t, nil, "--debug", "--configdir", dir)
-	addr := loopback(p.ready())
+	addr := loopback(p.Ready())
 	a.gets(t, addr)
 	stranger.getsNothing(t, addr)
 	disabled.getsNothing(t, addr)
@@ -164,14 +164,14 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	b := newMember(t, "b")
 	writeClients(t, dir, a.section(), strings.Replace(b.section("timeout = soon"), "secret = ", "secret = !", 1))
 	p.signal(syscall.SIGHUP)
-	p.await("the old one stays")
+	p.Await("the old one stays")
 	writeClients(t, dir, a.section(), b.section("timeout = soon"))
 	p.signal(syscall.SIGHUP)
-	p.await("(?s)the old one stays.*the old one stays")
+	p.Await("(?s)the old one stays.*the old one stays")
 	a.gets(t, addr)
 	p.stop()
 
-	log := p.logged()
+	log := p.Log()
 	known := []string{}
 	for _, m := range []member{a, b, disabled, stranger} {
 		known = append(known, m.keyID())
@@ -205,7 +205,7 @@ func TestReload(t *testing.T) {
 	dir := folder(t, a.section())
 	m := newManager(t)
 	p := start(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+m.path) }, "--configdir", dir)
-	addr := loopback(p.ready())
+	addr := loopback(p.Ready())
 	m.await("READY=1", "STATUS=clients: 1 enabled, 0 disabled, 0 waiting for approval")
 	b.getsNothing(t, addr)
 
@@ -216,15 +216,15 @@ func TestReload(t *testing.T) {
 	}
 	m.await("READY=1", "STATUS=clients: 2 enabled, 0 disabled, 0 waiting for approval")
 	b.gets(t, addr)
-	p.await("NOTICE daemon: re-read the configuration: changes=")
+	p.Await("NOTICE daemon: re-read the configuration: changes=")
 
 	writeClients(t, dir, a.section("timeout = soon"), b.section("interval = never"))
 	p.signal(syscall.SIGHUP)
 	m.await("RELOADING=1")
 	m.await("READY=1", "STATUS=clients: 2 enabled, 0 disabled, 0 waiting for approval")
-	p.await(`clients.conf:5: \[a\] timeout: `)
-	p.await(`clients.conf:11: \[b\] interval: `)
-	p.await(`ERROR daemon: could not re-read the configuration, the old one stays: error="it has errors: 2"`)
+	p.Await(`clients.conf:5: \[a\] timeout: `)
+	p.Await(`clients.conf:11: \[b\] interval: `)
+	p.Await(`ERROR daemon: could not re-read the configuration, the old one stays: error="it has errors: 2"`)
 	a.gets(t, addr)
 	b.gets(t, addr)
 
@@ -238,9 +238,9 @@ func TestReload(t *testing.T) {
 	p.signal(syscall.SIGHUP)
 	m.await("READY=1", "STATUS=clients: 2 enabled, 1 disabled, 0 waiting for approval")
 	p.signal(syscall.SIGTERM)
-	p.await(`(?s)a changed option takes a restart to have its effect: setting=debuglevel\n.*setting=servicename\n`)
+	p.Await(`(?s)a changed option takes a restart to have its effect: setting=debuglevel\n.*setting=servicename\n`)
 	m.await("STOPPING=1")
-	if status := p.wait(); status != 0 {
+	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -251,17 +251,17 @@ func TestStop(t *testing.T) {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
 			p := start(t, nil, "--configdir", folder(t), "--debug")
-			conn, err := net.Dial("tcp", loopback(p.ready()))
+			conn, err := net.Dial("tcp", loopback(p.Ready()))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			p.await("a peer connected")
+			p.Await("a peer connected")
 			p.signal(s)
-			if status := p.wait(); status != 0 {
+			if status := p.Wait(); status != 0 {
 				t.Errorf("exit status %d", status)
 			}
-			p.await("cut off a session, the server stops")
+			p.Await("cut off a session, the server stops")
 		})
 	}
 }
@@ -271,8 +271,8 @@ func TestNoClients(t *testing.T) {
 	m := newManager(t)
 	dir := folder(t)
 	p := start(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+m.path) }, "--configdir", dir)
-	addr := p.ready()
-	p.await("WARNING config: .*no clients")
+	addr := p.Ready()
+	p.Await("WARNING config: .*no clients")
 	m.await("READY=1", "STATUS=no clients in "+dir)
 	newMember(t, "a").getsNothing(t, loopback(addr))
 	p.stop()
@@ -284,12 +284,12 @@ func TestStateIsKept(t *testing.T) {
 	a := newMember(t, "a")
 	dir := folder(t, a.section("enabled = False"))
 	p := start(t, nil, "--configdir", dir)
-	p.ready()
+	p.Ready()
 	p.stop()
 
 	writeClients(t, dir, a.section("enabled = True"))
 	p = start(t, nil, "--configdir", dir)
-	a.getsNothing(t, loopback(p.ready()))
+	a.getsNothing(t, loopback(p.Ready()))
 	p.stop()
 
 	db := filepath.Join(dir, "state", "clients.db")
@@ -298,8 +298,8 @@ func TestStateIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = start(t, nil, "--configdir", dir, "--no-restore")
-	a.gets(t, loopback(p.ready()))
-	p.await("WARNING registry: the saved state is left aside.*count=1")
+	a.gets(t, loopback(p.Ready()))
+	p.Await("WARNING registry: the saved state is left aside.*count=1")
 	p.stop()
 	if after, err := os.ReadFile(db); err != nil || string(after) != string(before) {
 		t.Errorf("--no-restore changed the saved state (%v)", err)
@@ -311,8 +311,8 @@ func TestStateIsKept(t *testing.T) {
 func TestDebugInvocation(t *testing.T) {
 	p := start(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "DEBUG_INVOCATION=1") },
 		"--configdir", folder(t), "--debuglevel", "critical")
-	newMember(t, "a").getsNothing(t, loopback(p.ready()))
-	p.await("INFO server: a peer connected")
+	newMember(t, "a").getsNothing(t, loopback(p.Ready()))
+	p.Await("INFO server: a peer connected")
 	p.stop()
 }
 
@@ -322,7 +322,7 @@ func TestWatchdog(t *testing.T) {
 	p := start(t, func(cmd *exec.Cmd) {
 		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=400000")
 	}, "--configdir", folder(t))
-	p.ready()
+	p.Ready()
 	for range 3 {
 		m.await("WATCHDOG=1")
 	}

@@ -65,13 +65,13 @@ func TestOldState(t *testing.T) {
 
 	for range 2 {
 		p := start(t, nil, "--configdir", dir)
-		addr := loopback(p.ready())
+		addr := loopback(p.Ready())
 		members["normal"].gets(t, addr)
 		members["resecret"].gets(t, addr)
 		members["disabled"].getsNothing(t, addr)
 		members["removed"].getsNothing(t, addr)
 		p.stop()
-		log := p.logged()
+		log := p.Log()
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("%s is still there", path)
 		} else if _, err := os.Stat(path + ".imported"); err != nil {
@@ -114,12 +114,12 @@ func TestOldStateBroken(t *testing.T) {
 			}
 			defer os.Remove(path)
 			p := start(t, nil, "--configdir", dir)
-			if status := p.wait(); status != 1 {
+			if status := p.Wait(); status != 1 {
 				t.Errorf("exit status %d", status)
 			}
 			for _, want := range []string{path, "not starting", "move it away"} {
-				if !strings.Contains(p.logged(), want) {
-					t.Errorf("the log has no %q:\n%s", want, p.logged())
+				if !strings.Contains(p.Log(), want) {
+					t.Errorf("the log has no %q:\n%s", want, p.Log())
 				}
 			}
 			if _, err := os.Lstat(path); err != nil {
@@ -132,7 +132,7 @@ func TestOldStateBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, nil, "--configdir", dir, "--no-restore")
-	a.gets(t, loopback(p.ready()))
+	a.gets(t, loopback(p.Ready()))
 	p.stop()
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)

@@ -22,13 +22,13 @@ func TestPrivileges(t *testing.T) {
 		}
 	}
 	p := start(t, nil, "--configdir", dir)
-	a.gets(t, loopback(p.ready()))
+	a.gets(t, loopback(p.Ready()))
 
 	u, err := firstUser()
 	if err != nil {
 		t.Fatal(err)
 	}
-	proc := fmt.Sprintf("/proc/%d", p.cmd.Process.Pid)
+	proc := fmt.Sprintf("/proc/%d", p.Cmd.Process.Pid)
 	tasks, err := filepath.Glob(proc + "/task/*/status")
 	if err != nil || len(tasks) == 0 {
 		t.Fatalf("no threads: %v", err)
@@ -67,9 +67,9 @@ func TestPrivileges(t *testing.T) {
 
 	// It can be started again, and knows what it knew.
 	p = start(t, nil, "--configdir", dir)
-	p.ready()
+	p.Ready()
 	p.stop()
-	if strings.Contains(p.logged(), "a new client") {
+	if strings.Contains(p.Log(), "a new client") {
 		t.Error("the state was lost")
 	}
 }
@@ -87,7 +87,7 @@ func TestStateOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, nil, "--configdir", folder(t), "--statedir", state)
-	p.ready()
+	p.Ready()
 	p.stop()
 	info, err := os.Stat(filepath.Join(state, "clients.db"))
 	if err != nil {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -15,15 +14,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"mandos/internal/daemon/daemontest"
 	"mandos/internal/keyid"
 )
 
@@ -135,16 +133,7 @@ func writeClients(t *testing.T, dir string, sections ...string) {
 }
 
 // A process is a running mandos.
-type process struct {
-	t   *testing.T
-	cmd *exec.Cmd
-
-	mu    sync.Mutex
-	log   bytes.Buffer
-	grown chan struct{} // closed and replaced at each line
-	ended chan struct{}
-	err   error
-}
+type process struct{ *daemontest.Process }
 
 // command makes the command line of mandos; change may alter it.
 func command(args []string, change func(*exec.Cmd)) *exec.Cmd {
@@ -164,104 +153,24 @@ func command(args []string, change func(*exec.Cmd)) *exec.Cmd {
 }
 
 // start starts mandos; it is killed when the test ends.
-func start(t *testing.T, change func(*exec.Cmd), args ...string) *process {
+func start(t *testing.T, change func(*exec.Cmd), args ...string) process {
 	t.Helper()
-	p := &process{t: t, cmd: command(args, change), grown: make(chan struct{}), ended: make(chan struct{})}
-	stderr, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for r := bufio.NewReader(stderr); ; {
-			line, err := r.ReadString('\n')
-			p.mu.Lock()
-			p.log.WriteString(line)
-			close(p.grown)
-			p.grown = make(chan struct{})
-			p.mu.Unlock()
-			if err != nil {
-				break
-			}
-		}
-		p.err = p.cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-		if t.Failed() {
-			t.Logf("log of %v:\n%s", args, p.logged())
-		}
-	})
-	return p
-}
-
-func (p *process) logged() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
-}
-
-// await waits until the log matches pattern, and returns the groups of the
-// first match.
-func (p *process) await(pattern string) []string {
-	p.t.Helper()
-	re := regexp.MustCompile(pattern)
-	timeout := time.After(deadline)
-	for {
-		p.mu.Lock()
-		m, grown := re.FindStringSubmatch(p.log.String()), p.grown
-		p.mu.Unlock()
-		if m != nil {
-			return m
-		}
-		select {
-		case <-grown:
-		case <-p.ended:
-			if re.MatchString(p.logged()) {
-				continue
-			}
-			p.t.Fatalf("ended (%v) without logging %q", p.err, pattern)
-		case <-timeout:
-			p.t.Fatalf("doesn't log %q", pattern)
-		}
-	}
-}
-
-// ready waits until p serves, and returns its first address.
-func (p *process) ready() string {
-	p.t.Helper()
-	p.await("ready to serve clients")
-	return p.await(`listening for clients: address="?(\S+?)"?\s`)[1]
-}
-
-// wait waits for p's end and returns its exit status.
-func (p *process) wait() int {
-	p.t.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(deadline):
-		p.t.Fatal("doesn't end")
-	}
-	return p.cmd.ProcessState.ExitCode()
+	return process{daemontest.Start(t, command(args, change))}
 }
 
 // stop ends p as systemd does.
-func (p *process) stop() {
-	p.t.Helper()
+func (p process) stop() {
+	p.T.Helper()
 	p.signal(syscall.SIGTERM)
-	if status := p.wait(); status != 0 {
-		p.t.Errorf("exit status %d after SIGTERM", status)
+	if status := p.Wait(); status != 0 {
+		p.T.Errorf("exit status %d after SIGTERM", status)
 	}
 }
 
-func (p *process) signal(s syscall.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.t.Fatal(err)
+func (p process) signal(s syscall.Signal) {
+	p.T.Helper()
+	if err := p.Cmd.Process.Signal(s); err != nil {
+		p.T.Fatal(err)
 	}
 }
 

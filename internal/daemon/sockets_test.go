@@ -17,11 +17,11 @@ func TestActivation(t *testing.T) {
 	six, addr6 := listenerFile(t, "tcp6", "[::1]:0")
 	four, addr4 := listenerFile(t, "tcp4", "127.0.0.1:0")
 	p := start(t, activate("mandos:mandos4", six, four), "--configdir", folder(t, a.section()), "--no-zeroconf")
-	p.ready()
+	p.Ready()
 	a.gets(t, addr6)
 	a.gets(t, addr4)
 	p.stop()
-	if strings.Contains(p.logged(), "no effect") {
+	if strings.Contains(p.Log(), "no effect") {
 		t.Error("it warns about options that weren't given")
 	}
 
@@ -48,23 +48,23 @@ func TestOverruled(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, activate("mandos", six), "--configdir", dir, "--port", "1", "--interface", "lo")
-	p.ready()
+	p.Ready()
 	p.stop()
-	if n := strings.Count(p.logged(), "systemd made the socket: setting=--interface reason="); n != 1 {
+	if n := strings.Count(p.Log(), "systemd made the socket: setting=--interface reason="); n != 1 {
 		t.Errorf("logged %d times that the socket isn't bound to the interface", n)
 	}
 	for _, setting := range []string{"--port", filepath.Join(dir, "mandos.conf:2")} {
 		want := "WARNING daemon: an option has no effect, systemd made the socket: setting=" + setting +
 			` reason="mandos.socket listens on ` + addr + `; to change that: systemctl edit mandos.socket"`
-		if n := strings.Count(p.logged(), want); n != 1 {
+		if n := strings.Count(p.Log(), want); n != 1 {
 			t.Errorf("logged %d times: %s", n, want)
 		}
 	}
 
 	p = start(t, activate("mandos", six), "--configdir", folder(t), "--port", port, "--address", "::1")
-	p.ready()
+	p.Ready()
 	p.stop()
-	if strings.Contains(p.logged(), "no effect") {
+	if strings.Contains(p.Log(), "no effect") {
 		t.Error("it warns about options that agree with the socket")
 	}
 }
@@ -81,15 +81,15 @@ func TestWrongSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for name, p := range map[string]*process{
+	for name, p := range map[string]process{
 		"from systemd":  start(t, activate("mandos", f), "--configdir", folder(t)),
 		"with --socket": start(t, func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{f} }, "--configdir", folder(t), "--socket", "3"),
 	} {
-		if status := p.wait(); status != 1 {
+		if status := p.Wait(); status != 1 {
 			t.Errorf("%s: exit status %d", name, status)
 		}
-		p.await(`CRITICAL daemon: giving up: error=.*datagram socket, Mandos needs a stream socket`)
-		if n := strings.Count(p.logged(), "CRITICAL"); n != 1 {
+		p.Await(`CRITICAL daemon: giving up: error=.*datagram socket, Mandos needs a stream socket`)
+		if n := strings.Count(p.Log(), "CRITICAL"); n != 1 {
 			t.Errorf("%s: %d messages", name, n)
 		}
 	}
@@ -125,7 +125,7 @@ func TestSocketOption(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"--configdir", folder(t, a.section()), "--no-zeroconf", "--socket", "3"}, tt.args...)
 			p := start(t, func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{tt.file} }, args...)
-			addr := p.ready()
+			addr := p.Ready()
 			if !strings.HasPrefix(addr, "[::1]:") {
 				t.Errorf("listens on %s", addr)
 			}
@@ -140,17 +140,17 @@ func TestUsedPort(t *testing.T) {
 	_, addr := listenerFile(t, "tcp6", "[::1]:0") // the file keeps it
 	_, port, _ := net.SplitHostPort(addr)
 	p := start(t, nil, "--configdir", folder(t), "--address", "::1", "--port", port)
-	if status := p.wait(); status != 1 {
+	if status := p.Wait(); status != 1 {
 		t.Errorf("exit status %d", status)
 	}
-	p.await(`CRITICAL daemon: giving up: error="listening on \[::1\]:` + port + `: .*address already in use \(another program uses this port: stop it, or choose another --port\)"`)
+	p.Await(`CRITICAL daemon: giving up: error="listening on \[::1\]:` + port + `: .*address already in use \(another program uses this port: stop it, or choose another --port\)"`)
 }
 
 // TestIPv4Only: --no-ipv6 leaves IPv6 alone.
 func TestIPv4Only(t *testing.T) {
 	a := newMember(t, "a")
 	p := start(t, nil, "--configdir", folder(t, a.section()), "--no-ipv6")
-	addr := p.ready()
+	addr := p.Ready()
 	if !strings.HasPrefix(addr, "0.0.0.0:") {
 		t.Errorf("listens on %s", addr)
 	}
@@ -177,13 +177,13 @@ func TestSystemdSocketActivate(t *testing.T) {
 	free, addr := listenerFile(t, "tcp6", "[::1]:0")
 	free.Close()
 	p := start(t, under(tool, "--listen="+addr, "--fdname=mandos"), "--configdir", folder(t, a.section()), "--no-zeroconf")
-	p.await("Listening on ")
+	p.Await("Listening on ")
 	a.gets(t, addr)
-	p.ready()
+	p.Ready()
 	p.stop()
 
 	p = start(t, under(tool, "--listen="+addr, "--datagram"), "--configdir", folder(t), "--no-zeroconf")
-	p.await("Listening on ")
+	p.Await("Listening on ")
 	conn, err := net.Dial("udp6", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -192,8 +192,8 @@ func TestSystemdSocketActivate(t *testing.T) {
 	if _, err := conn.Write([]byte("1")); err != nil {
 		t.Fatal(err)
 	}
-	if status := p.wait(); status != 1 {
+	if status := p.Wait(); status != 1 {
 		t.Errorf("exit status %d for a datagram socket", status)
 	}
-	p.await("ListenStream=, not ListenDatagram=")
+	p.Await("ListenStream=, not ListenDatagram=")
 }
