@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -78,6 +80,80 @@ func TestFullOfClients(t *testing.T) {
 		if len(l.dir.done) != 1 {
 			t.Errorf("%d secrets were handed out", len(l.dir.done))
 		}
+	})
+}
+
+// TestSlowHandouts: hosts that boot at once aren't turned away because their
+// handshakes are faster than the journal, without which no secret leaves.
+func TestSlowHandouts(t *testing.T) {
+	for name, addr := range map[string]string{"one source": "fe80::1%eth0", "many": ""} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const hosts, places = 40, 4
+				journal := make(chan struct{})
+				l := newLab(t, func(l *lab) {
+					l.MaxUnproved, l.MaxProved = places, 3*places
+					l.dir.release = func() error { <-journal; return nil }
+				})
+				var all sync.WaitGroup
+				for i := range hosts {
+					all.Go(func() {
+						conn := l.pipes.dial(cmp.Or(addr, fmt.Sprintf("192.0.2.%d", i)))
+						if got, err := l.fetch(t, conn); err != nil || string(got) != "the secret" {
+							t.Errorf("got %q, %v", got, err)
+						}
+					})
+				}
+				time.Sleep(2 * patience)
+				l.mu.Lock()
+				if n := l.table.unproved.len + l.table.proved.len; n > places {
+					t.Errorf("%d sessions are under way, want at most %d", n, places)
+				}
+				l.mu.Unlock()
+				close(journal)
+				all.Wait()
+				l.end(t)
+				if n := l.table.unproved.lent; n != 0 {
+					t.Errorf("%d places are still taken", n)
+				}
+			})
+		})
+	}
+}
+
+// TestWaitingForApproval: who waits for an operator keeps nobody else waiting.
+func TestWaitingForApproval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		approved, asked := make(chan struct{}), false
+		l := newLab(t, func(l *lab) {
+			l.MaxUnproved = 1
+			l.dir.approve = func(ctx context.Context) error {
+				if asked {
+					return nil
+				}
+				asked = true
+				select {
+				case <-approved:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		})
+		first := l.client(t, l.pipes.dial("2001:db8::1"))
+		if err := first.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err != nil || string(got) != "the secret" {
+			t.Errorf("who doesn't wait got %q, %v", got, err)
+		}
+		close(approved)
+		if got, err := io.ReadAll(first); err != nil || string(got) != "the secret" {
+			t.Errorf("who waited got %q, %v", got, err)
+		}
+		first.CloseNotify()
+		l.end(t)
 	})
 }
 

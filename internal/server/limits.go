@@ -37,6 +37,7 @@ type stage[K comparable] struct {
 	max    int
 	greed  int
 	len    int
+	lent   int              // places that are taken by sessions of the next stage
 	groups map[K]*list.List // of *session, the oldest first
 }
 
@@ -48,8 +49,11 @@ func (st *stage[K]) count(k K) int {
 	return 0
 }
 
+// free returns how many places nobody has.
+func (st *stage[K]) free() int { return st.max - st.len - st.lent }
+
 // admits reports whether group k may have one more.
-func (st *stage[K]) admits(k K) bool { return st.count(k) < st.greed*(st.max-st.len) }
+func (st *stage[K]) admits(k K) bool { return st.count(k) < st.greed*st.free() }
 
 func (st *stage[K]) add(k K, s *session) {
 	if st.groups == nil {
@@ -100,7 +104,10 @@ func (st *stage[K]) oldest(k K, n int, fit func(*session) bool) (found []*sessio
 // the server and of the hosts; and neither is in another's way.
 //
 // Who has proved who it is is grouped by client. A client that has more than
-// maxPerClient loses the oldest of those that are older than patience.
+// maxPerClient loses the oldest of those that are older than patience. While it
+// isn't the peer's or an operator's turn, but ours, the session takes up a
+// place among the unproved still: where hand-outs are slow, as when the journal
+// is, no more handshakes are begun than there are hand-outs.
 type table struct {
 	waiting      stage[source]
 	unproved     stage[source]
@@ -139,7 +146,7 @@ func (t *table) arrive(s *session) (served, ok bool) {
 // next returns a session from a line that can be served now, or nil. It is to
 // be asked again whenever a session has been removed.
 func (t *table) next() *session {
-	if t.unproved.len >= t.unproved.max {
+	if t.unproved.free() <= 0 {
 		return nil // at once: there may be thousands of lines
 	}
 	for range t.lines.Len() {
@@ -176,7 +183,7 @@ func (t *table) impatience() (late []*session) {
 			late = append(late, t.unproved.oldest(from, t.waiting.count(from), isLate)...)
 		}
 	}
-	if len(late) > 0 || t.lines.Len() == 0 || t.unproved.len < t.unproved.max || time.Since(t.anyProof) < t.patience {
+	if len(late) > 0 || t.lines.Len() == 0 || t.unproved.free() > 0 || time.Since(t.anyProof) < t.patience {
 		return late
 	}
 	// Nothing is free, even for a source that has nothing: it is taken from
@@ -200,6 +207,8 @@ func (t *table) prove(s *session, name string) (late []*session, ok bool) {
 	}
 	t.remove(s)
 	s.in, s.client, s.since = inProved, name, time.Now()
+	s.borrows = true
+	t.unproved.lent++
 	t.anyProof = s.since
 	if t.waiting.count(s.source) > 0 {
 		if t.lastProof == nil {
@@ -213,12 +222,21 @@ func (t *table) prove(s *session, name string) (late []*session, ok bool) {
 	}), true
 }
 
+// giveBack notes that s needs its place among the unproved no longer.
+func (t *table) giveBack(s *session) {
+	if s.borrows {
+		s.borrows = false
+		t.unproved.lent--
+	}
+}
+
 // remove forgets s, which is served or was never taken in.
 func (t *table) remove(s *session) {
 	switch s.in {
 	case inUnproved:
 		t.unproved.remove(s.source, s)
 	case inProved:
+		t.giveBack(s)
 		t.proved.remove(s.client, s)
 	}
 	s.in = nowhere

@@ -319,7 +319,7 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Error("there is somebody to be spared")
 		}
 		t.counts(0, 0)
-		if len(t.waiting.groups)+len(t.unproved.groups)+len(t.proved.groups)+t.proved.len+t.lines.Len() > 0 {
+		if len(t.waiting.groups)+len(t.unproved.groups)+len(t.proved.groups)+t.proved.len+t.unproved.lent+t.lines.Len() > 0 {
 			t.Errorf("something is left: %+v", t.table)
 		}
 	})

@@ -231,8 +231,15 @@ func (s *Server) proved(ses *session, name string) bool {
 	for _, other := range late {
 		other.end(errEvicted)
 	}
-	s.admit()
 	return ok
+}
+
+// giveBack notes that ses has no work for us any more, for now.
+func (s *Server) giveBack(ses *session) {
+	s.mu.Lock()
+	s.table.giveBack(ses)
+	s.mu.Unlock()
+	s.admit()
 }
 
 // ended notes that ses is over.

@@ -30,7 +30,7 @@ type directory struct {
 	id      keyid.KeyID
 	secret  []byte
 	approve func(context.Context) error
-	release error // nil: released
+	release func() error
 	revoked chan struct{}
 
 	mu    sync.Mutex
@@ -63,7 +63,9 @@ func (d *directory) Approve(ctx context.Context, name string, _ registry.Caller)
 func (d *directory) Release(name string, _ registry.Caller) (*registry.Handout, error) {
 	d.called("release " + name)
 	if d.release != nil {
-		return nil, d.release
+		if err := d.release(); err != nil {
+			return nil, err
+		}
 	}
 	return &registry.Handout{Secret: secret.New(d.secret), Revoked: d.revoked, Done: func(err error) {
 		d.mu.Lock()
@@ -281,9 +283,9 @@ func TestRefused(t *testing.T) {
 			d.approve = func(context.Context) error { return refusal(client.ApprovalTimedOut) }
 		},
 		"approval broke":          func(d *directory) { d.approve = func(context.Context) error { return errors.New("broken") } },
-		"disabled at the last":    func(d *directory) { d.release = refusal(client.Disabled) },
-		"expired at the last":     func(d *directory) { d.release = refusal(client.Expired) },
-		"the registry is at odds": func(d *directory) { d.release = errors.New("broken") },
+		"disabled at the last":    func(d *directory) { d.release = func() error { return refusal(client.Disabled) } },
+		"expired at the last":     func(d *directory) { d.release = func() error { return refusal(client.Expired) } },
+		"the registry is at odds": func(d *directory) { d.release = func() error { return errors.New("broken") } },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

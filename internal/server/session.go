@@ -46,10 +46,11 @@ type session struct {
 	waits stopwatch // for the peer
 
 	// The table's.
-	in     stageName
-	place  *list.Element
-	client string    // in inProved
-	since  time.Time // when it got there
+	in      stageName
+	place   *list.Element
+	client  string    // in inProved
+	since   time.Time // when it got there
+	borrows bool      // a place among the unproved
 }
 
 // A stageName says in which stage of its life a session is counted.
@@ -157,6 +158,7 @@ func (s *session) run() (event journal.Event, err error) {
 		return journal.HungUp, err
 	}
 	handout, err := s.server.Directory.Release(name, caller)
+	s.server.giveBack(s) // from here on it is the peer's turn
 	if err != nil {
 		return journal.HungUp, s.refuse(tls, err)
 	}
@@ -207,7 +209,11 @@ func (s *session) watch(tls TLS) (ctx context.Context, stop func()) {
 		}
 	}
 	var once sync.Once
-	return watched{ctx, func() { once.Do(func() { go read() }) }}, func() {
+	wait := func() {
+		go read()
+		s.server.giveBack(s) // it is an operator's turn
+	}
+	return watched{ctx, func() { once.Do(wait) }}, func() {
 		once.Do(func() { close(done) })             // if nobody waited, nobody reads
 		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // ends Read
 		<-done
