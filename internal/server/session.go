@@ -71,7 +71,8 @@ func (s *session) ready() {
 }
 
 // A patient is a connection that counts the time for which the peer keeps the
-// session waiting. What takes us long doesn't count.
+// session waiting. What takes us long doesn't count, but for the time until our
+// goroutine has its turn after something came.
 type patient struct {
 	net.Conn
 	s *session
