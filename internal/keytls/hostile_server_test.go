@@ -199,7 +199,7 @@ func TestHostileServer(t *testing.T) {
 		"a share that is too short": {script: hello(func(_ *puppet, sh *wire.ServerHello) {
 			put(sh.Extensions, wire.ServerKeyShare(wire.KeyShare{Group: wire.X25519, Data: make([]byte, 31)}))
 		}), alert: wire.IllegalParameter, want: "invalid share in x25519"},
-		"a share that is no point": {script: hello(func(_ *puppet, sh *wire.ServerHello) {
+		"a share that is no point": {policy: Policy{KeyShares: []wire.Group{wire.X25519, wire.P256}}, script: hello(func(_ *puppet, sh *wire.ServerHello) {
 			put(sh.Extensions, wire.ServerKeyShare(wire.KeyShare{Group: wire.P256, Data: append([]byte{4}, make([]byte, 64)...)}))
 		}), alert: wire.IllegalParameter, want: "invalid share in secp256r1"},
 		"a hybrid share, too short": {policy: Policy{KeyShares: []wire.Group{wire.X25519MLKEM768, wire.X25519}}, script: hello(func(_ *puppet, sh *wire.ServerHello) {

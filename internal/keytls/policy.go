@@ -26,8 +26,9 @@ type Policy struct {
 func (p *Policy) minDHBits() int { return max(p.MinDHBits, leastDHBits) }
 
 // defaultPolicy is for both generations in one hello. It needs no second round
-// trip with the GnuTLS of Debian 12 and 13, takes the post-quantum hybrid where
-// the peer has it, and GnuTLS 3.3 to 3.5 find their TLS 1.2 in it.
+// trip with the GnuTLS of Debian 12 and 13, which take X25519 unless told
+// otherwise, and GnuTLS 3.3 to 3.5 find their TLS 1.2 in it. A peer that wants
+// another group asks for it in a HelloRetryRequest.
 var defaultPolicy = Policy{
 	Versions: []wire.Version{wire.VersionTLS13, wire.VersionTLS12},
 	Suites: []wire.Suite{
@@ -37,7 +38,7 @@ var defaultPolicy = Policy{
 		wire.DHERSAAES256GCM, wire.DHERSAChaCha20Poly1305,
 	},
 	Groups:    []wire.Group{wire.X25519MLKEM768, wire.X25519, wire.P256, wire.P384, wire.P521},
-	KeyShares: []wire.Group{wire.X25519, wire.P256},
+	KeyShares: []wire.Group{wire.X25519},
 	SignatureSchemes: []wire.SignatureScheme{
 		wire.Ed25519, wire.ECDSAP256SHA256, wire.ECDSAP384SHA384, wire.ECDSAP521SHA512,
 		wire.RSAPSSSHA256, wire.RSAPSSSHA384, wire.RSAPSSSHA512,
