@@ -50,17 +50,17 @@ type Protection struct {
 
 var _ Records = (*Protection)(nil)
 
-func newProtection(s *Suite, key, iv []byte) *Protection {
+// newProtection keeps neither key nor iv.
+func newProtection(s *Suite, key []byte, iv [nonceLen]byte) *Protection {
 	aead, err := s.aead(key)
 	if err != nil {
 		panic("keytls/schedule: " + err.Error()) // the key's length is the suite's own
 	}
-	fixed := [nonceLen]byte(iv)
 	limit := s.records
 	if limit == 0 {
 		limit = math.MaxUint64
 	}
-	return &Protection{limit: limit, keys: func() (cipher.AEAD, *[nonceLen]byte) { return aead, &fixed }}
+	return &Protection{limit: limit, keys: func() (cipher.AEAD, *[nonceLen]byte) { return aead, &iv }}
 }
 
 // Format prints no key.

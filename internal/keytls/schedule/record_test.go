@@ -182,7 +182,7 @@ func TestRedacted(t *testing.T) {
 	protection := traffic.Protection()
 	key := expandLabel(suite, traffic.secret.Reveal(), "key", nil, 32)
 	iv := expandLabel(suite, traffic.secret.Reveal(), "iv", nil, 12)
-	hidden := [][]byte{traffic.secret.Reveal(), hs.Server.secret.Reveal(), hs.secret.Reveal(), key, iv}
+	hidden := [][]byte{traffic.secret.Reveal(), hs.Server.secret.Reveal(), hs.salt.Reveal(), key, iv}
 
 	type holder struct {
 		Traffic    Traffic

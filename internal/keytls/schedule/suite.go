@@ -30,12 +30,27 @@ type Suite struct {
 	keyLen  int
 	aead    func(key []byte) (cipher.AEAD, error)
 	records uint64 // how many one key may protect; 0: as many as can be counted
+
+	hashLen int // bytes
+
+	// What the key schedule makes of no secret at all, so that it is the same
+	// for all connections.
+	zeros, emptyHash, earlySalt []byte
 }
 
 var suites = map[wire.Suite]*Suite{
-	wire.AES128GCM:        {wire.AES128GCM, sha256.New, 16, aesGCM, gcmRecords},
-	wire.AES256GCM:        {wire.AES256GCM, sha512.New384, 32, aesGCM, gcmRecords},
-	wire.ChaCha20Poly1305: {wire.ChaCha20Poly1305, sha256.New, 32, chacha20poly1305.New, 0},
+	wire.AES128GCM:        newSuite(wire.AES128GCM, sha256.New, 16, aesGCM, gcmRecords),
+	wire.AES256GCM:        newSuite(wire.AES256GCM, sha512.New384, 32, aesGCM, gcmRecords),
+	wire.ChaCha20Poly1305: newSuite(wire.ChaCha20Poly1305, sha256.New, 32, chacha20poly1305.New, 0),
+}
+
+func newSuite(id wire.Suite, newHash func() hash.Hash, keyLen int, aead func([]byte) (cipher.AEAD, error), records uint64) *Suite {
+	h := newHash()
+	s := &Suite{ID: id, newHash: newHash, keyLen: keyLen, aead: aead, records: records,
+		hashLen: h.Size(), zeros: make([]byte, h.Size()), emptyHash: h.Sum(nil)}
+	// RFC 8446, section 7.1: without a PSK, the early secret is that of zeros.
+	s.earlySalt = expandLabel(s, extract(s, s.zeros, nil), "derived", s.emptyHash, s.hashLen)
+	return s
 }
 
 // ForSuite returns the suite of TLS 1.3 with the given code point, or an error

@@ -1,12 +1,12 @@
 package schedule
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"fmt"
+	"hash"
 	"io"
-
-	"golang.org/x/crypto/cryptobyte"
 
 	"mandos/internal/secret"
 )
@@ -29,8 +29,8 @@ func NewEarly(s *Suite) Early { return Early{s} }
 type Handshake struct {
 	Client, Server Traffic // client_ and server_handshake_traffic_secret
 
-	suite  *Suite
-	secret secret.Secret
+	suite *Suite
+	salt  secret.Secret // of the next stage's extraction
 }
 
 // Application is the last stage: it has the keys of application data.
@@ -47,16 +47,16 @@ func (e Early) Handshake(shared, transcript []byte) (h *Handshake) {
 
 func (e Early) handshake(shared, transcript []byte) *Handshake {
 	s := e.suite
-	zeros := make([]byte, s.newHash().Size())
-	early := extract(s, zeros, nil)
-	salt := derive(s, early, "derived", s.newHash().Sum(nil))
-	master := extract(s, shared, salt)
+	master := extract(s, shared, s.earlySalt)
 	clear(shared)
+	defer clear(master)
+	x := newExpander(s, master)
+	defer x.wipe()
 	return &Handshake{
-		Client: Traffic{s, secret.New(derive(s, master, "c hs traffic", transcript))},
-		Server: Traffic{s, secret.New(derive(s, master, "s hs traffic", transcript))},
+		Client: Traffic{s, x.secret("c hs traffic", transcript)},
+		Server: Traffic{s, x.secret("s hs traffic", transcript)},
 		suite:  s,
-		secret: secret.New(master),
+		salt:   x.secret("derived", s.emptyHash),
 	}
 }
 
@@ -70,21 +70,20 @@ func (h *Handshake) Application(transcript []byte) (a *Application) {
 
 func (h *Handshake) application(transcript []byte) *Application {
 	s := h.suite
-	zeros := make([]byte, s.newHash().Size())
-	salt := derive(s, h.secret.Reveal(), "derived", s.newHash().Sum(nil))
-	master := extract(s, zeros, salt)
-	h.secret.Wipe()
-	clear(salt)
+	master := extract(s, s.zeros, h.salt.Reveal())
+	h.salt.Wipe()
 	defer clear(master)
+	x := newExpander(s, master)
+	defer x.wipe()
 	return &Application{
-		Client: Traffic{s, secret.New(derive(s, master, "c ap traffic", transcript))},
-		Server: Traffic{s, secret.New(derive(s, master, "s ap traffic", transcript))},
+		Client: Traffic{s, x.secret("c ap traffic", transcript)},
+		Server: Traffic{s, x.secret("s ap traffic", transcript)},
 	}
 }
 
 // Wipe overwrites what h holds.
 func (h *Handshake) Wipe() {
-	h.secret.Wipe()
+	h.salt.Wipe()
 	h.Client.Wipe()
 	h.Server.Wipe()
 }
@@ -103,12 +102,10 @@ func (t *Traffic) Protection() (p *Protection) {
 }
 
 func (t *Traffic) protection() *Protection {
-	s := t.suite
-	key := expandLabel(s, t.secret.Reveal(), "key", nil, s.keyLen)
-	iv := expandLabel(s, t.secret.Reveal(), "iv", nil, nonceLen)
-	defer clear(key)
-	defer clear(iv)
-	return newProtection(s, key, iv)
+	x := newExpander(t.suite, t.secret.Reveal())
+	defer x.wipe()
+	iv := [nonceLen]byte(x.label("iv", nil, nonceLen))
+	return newProtection(t.suite, x.label("key", nil, t.suite.keyLen), iv)
 }
 
 // Finished returns the verify_data that t's side sends for a transcript's hash
@@ -120,9 +117,9 @@ func (t *Traffic) Finished(transcript []byte) (verifyData []byte) {
 
 func (t *Traffic) finished(transcript []byte) []byte {
 	s := t.suite
-	key := expandLabel(s, t.secret.Reveal(), "finished", nil, s.newHash().Size())
-	defer clear(key)
-	mac := hmac.New(s.newHash, key)
+	x := newExpander(s, t.secret.Reveal())
+	defer x.wipe()
+	mac := hmac.New(s.newHash, x.label("finished", nil, s.hashLen))
 	mac.Write(transcript)
 	return mac.Sum(nil)
 }
@@ -131,7 +128,7 @@ func (t *Traffic) finished(transcript []byte) []byte {
 // section 7.2), and wipes the old one.
 func (t *Traffic) Update() {
 	secret.Do(func() {
-		next := expandLabel(t.suite, t.secret.Reveal(), "traffic upd", nil, t.suite.newHash().Size())
+		next := expandLabel(t.suite, t.secret.Reveal(), "traffic upd", nil, t.suite.hashLen)
 		t.secret.Wipe()
 		t.secret = secret.New(next)
 	})
@@ -148,36 +145,63 @@ func (a Application) Format(f fmt.State, _ rune) { redact(f, "application keys")
 
 func redact(w io.Writer, what string) { _, _ = io.WriteString(w, "["+what+"]") }
 
-// derive is Derive-Secret, given the transcript's hash.
-func derive(s *Suite, prk []byte, label string, transcript []byte) []byte {
-	return expandLabel(s, prk, label, transcript, s.newHash().Size())
-}
-
 // extract is HKDF-Extract with the suite's hash.
 func extract(s *Suite, ikm, salt []byte) []byte {
 	prk, err := hkdf.Extract(s.newHash, ikm, salt)
-	return must(prk, err)
-}
-
-// expandLabel is HKDF-Expand-Label (RFC 8446, section 7.1).
-func expandLabel(s *Suite, prk []byte, label string, context []byte, length int) []byte {
-	b := cryptobyte.NewFixedBuilder(make([]byte, 0, 2+1+6+len(label)+1+len(context)))
-	b.AddUint16(uint16(length))
-	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) {
-		b.AddBytes([]byte("tls13 "))
-		b.AddBytes([]byte(label))
-	})
-	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(context) })
-	info := must(b.Bytes())
-	out, err := hkdf.Expand(s.newHash, prk, string(info), length)
-	return must(out, err)
-}
-
-// must unwraps results that can only fail for lengths that this package never
-// uses.
-func must(b []byte, err error) []byte {
 	if err != nil {
-		panic("keytls/schedule: " + err.Error())
+		panic("keytls/schedule: " + err.Error()) // it fails for lengths that never come here
 	}
-	return b
+	return prk
+}
+
+// An expander makes what follows from one secret by HKDF-Expand-Label (RFC
+// 8446, section 7.1). All of it is at most one hash long, so that HKDF-Expand
+// is one HMAC (RFC 5869, section 2.3), for which crypto/hkdf would hash the
+// secret anew each time.
+type expander struct {
+	suite *Suite
+	mac   hash.Hash // its key is the secret
+	used  bool
+	out   [maxHashLen]byte
+	info  [2 + 1 + maxLabel + 1 + maxHashLen + 1]byte
+}
+
+const (
+	maxHashLen = 64
+	maxLabel   = len("tls13 c hs traffic")
+)
+
+func newExpander(s *Suite, secret []byte) *expander {
+	return &expander{suite: s, mac: hmac.New(s.newHash, secret)}
+}
+
+// label is HKDF-Expand-Label. What it returns is valid until the next call.
+func (x *expander) label(label string, context []byte, length int) []byte {
+	if length > x.suite.hashLen {
+		panic("keytls/schedule: more than one hash is asked for")
+	}
+	b := append(x.info[:0], byte(length>>8), byte(length), byte(len("tls13 ")+len(label)))
+	b = append(append(b, "tls13 "...), label...)
+	b = append(append(b, byte(len(context))), context...)
+	b = append(b, 1) // the number of the block
+	if x.used {
+		x.mac.Reset()
+	}
+	x.used = true
+	x.mac.Write(b)
+	return x.mac.Sum(x.out[:0])[:length]
+}
+
+// secret is Derive-Secret, given the transcript's hash.
+func (x *expander) secret(label string, transcript []byte) secret.Secret {
+	return secret.New(bytes.Clone(x.label(label, transcript, x.suite.hashLen)))
+}
+
+func (x *expander) wipe() { clear(x.out[:]) }
+
+// expandLabel is HKDF-Expand-Label for a secret of which nothing else is made.
+func expandLabel(s *Suite, secret []byte, label string, context []byte, length int) []byte {
+	x := newExpander(s, secret)
+	defer x.wipe()
+	return bytes.Clone(x.label(label, context, length))
 }

@@ -122,8 +122,8 @@ func TestRFC8448(t *testing.T) {
 
 			clientTraffic := hs.Client
 			app := hs.Application(transcript.Sum(nil))
-			if s := hs.secret.Reveal(); !bytes.Equal(s, make([]byte, len(s))) {
-				t.Error("the handshake secret isn't wiped")
+			if s := hs.salt.Reveal(); !bytes.Equal(s, make([]byte, len(s))) {
+				t.Error("the next stage's salt isn't wiped")
 			}
 			same(t, "client_application_traffic_secret", app.Client.secret.Reveal(), value("client application traffic"))
 			same(t, "server_application_traffic_secret", app.Server.secret.Reveal(), value("server application traffic"))
