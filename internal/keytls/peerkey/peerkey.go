@@ -3,6 +3,7 @@
 package peerkey
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -45,7 +46,7 @@ func ParseSPKI(der []byte) (*Key, error) {
 	if len(der) > maxSPKI {
 		return nil, fmt.Errorf("the public key has %d bytes, more than %d", len(der), maxSPKI)
 	}
-	public, err := x509.ParsePKIXPublicKey(der)
+	public, err := parsePublic(der)
 	if err != nil {
 		return nil, fmt.Errorf("the public key can't be read: %v", err)
 	}
@@ -53,6 +54,18 @@ func ParseSPKI(der []byte) (*Key, error) {
 		return nil, err
 	}
 	return &Key{Public: public, Identity: keyid.Identity{KeyID: keyid.OfSPKI(der)}}, nil
+}
+
+// ed25519Prefix is all of an Ed25519 key's SubjectPublicKeyInfo but the key
+// itself (RFC 8410, sections 3 and 4): DER leaves no choice.
+const ed25519Prefix = "\x30\x2A\x30\x05\x06\x03\x2B\x65\x70\x03\x21\x00"
+
+func parsePublic(der []byte) (crypto.PublicKey, error) {
+	// What nearly every client has needs no parser of all that X.509 allows.
+	if rest, ok := bytes.CutPrefix(der, []byte(ed25519Prefix)); ok && len(rest) == ed25519.PublicKeySize {
+		return ed25519.PublicKey(bytes.Clone(rest)), nil
+	}
+	return x509.ParsePKIXPublicKey(der)
 }
 
 // MarshalSPKI returns the raw public key that ParseSPKI reads.
