@@ -21,6 +21,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -30,6 +31,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -50,6 +52,14 @@ const (
 	// pageSize is fixed, so that a file can move to a machine with other
 	// pages of memory.
 	pageSize = 4096
+	// mapped is how much of the address space the file has at once. bbolt
+	// copies all that a commit has changed whenever the file outgrows it.
+	mapped = 256 << 20
+	// growth is by how much more than is needed the file grows.
+	growth = 32 << 10
+	// fillPercent is how full pages are that are written anew. Most items keep
+	// their length.
+	fillPercent = 0.9
 	// lockTimeout is how long another process may take to let go of the
 	// file, as it does when it is being restarted.
 	lockTimeout = 5 * time.Second
@@ -143,16 +153,22 @@ func open(dir string, timeout time.Duration) (*Store, error) {
 
 // openBolt opens path by bbolt, and sets *f to the file as soon as it is open.
 func openBolt(path string, timeout time.Duration, f **os.File) (*bbolt.DB, error) {
-	return bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      timeout,
-		PageSize:     pageSize,
-		FreelistType: bbolt.FreelistMapType,
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:         timeout,
+		PageSize:        pageSize,
+		InitialMmapSize: mapped,
+		FreelistType:    bbolt.FreelistMapType,
 		OpenFile: func(path string, flag int, mode fs.FileMode) (*os.File, error) {
 			file, err := os.OpenFile(path, flag, mode)
 			*f = file
 			return file, err
 		},
 	})
+	if err != nil {
+		return nil, err
+	}
+	db.AllocSize = growth
+	return db, nil
 }
 
 // inspect verifies the file while nobody else has it open.
@@ -465,9 +481,12 @@ func (s *Store) Commit(b registry.Batch) error {
 			return s.failed(fmt.Errorf("%w; that is why it is written anew, which fails, too: %w%s", s.doubt, err, hint(err)))
 		}
 	}
-	err := s.guard(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error { return s.apply(tx, b) })
-	})
+	changes, err := changes(b)
+	if err == nil {
+		err = s.guard(func() error {
+			return s.db.Update(func(tx *bbolt.Tx) error { return s.apply(tx, b.Seen, changes) })
+		})
+	}
 	failpoint("after commit")
 	if err != nil {
 		write, ok := errors.AsType[*fs.PathError](err)
@@ -489,65 +508,73 @@ func (s *Store) failed(err error) error {
 	return err
 }
 
-func (s *Store) apply(tx *bbolt.Tx, b registry.Batch) error {
+// A change is one of an item.
+type change struct {
+	bucket, key []byte
+	item        []byte // nil: there is none any more
+}
+
+// changes returns what b says, in an order in which it can be done quickly:
+// bbolt keeps keys sorted, and a commit of many new ones in another order
+// takes several times as long. Making the items is most of the work, and
+// needs no transaction.
+func changes(b registry.Batch) ([]change, error) {
+	var all []change
+	for _, name := range b.Delete {
+		all = append(all, change{clientsBucket, []byte(name), nil})
+	}
+	for _, id := range b.Unbury {
+		all = append(all, change{gravesBucket, graveKey(id), nil})
+	}
+	dropped := len(all)
+	all = slices.Grow(all, len(b.Put)+len(b.Bury))[:dropped+len(b.Put)+len(b.Bury)]
+	errs := make([]error, len(b.Put)+len(b.Bury))
+	cores.Each(len(errs), func(i int) {
+		c := &all[dropped+i]
+		var body any
+		if i < len(b.Put) {
+			c.bucket, c.key, body = clientsBucket, []byte(b.Put[i].Name), newRecordV1(&b.Put[i])
+		} else {
+			g := &b.Bury[i-len(b.Put)]
+			c.bucket, c.key, body = gravesBucket, graveKey(g.Identity), newGraveV1(g)
+		}
+		c.item, errs[i] = seal(c.bucket, c.key, body)
+	})
+	slices.SortStableFunc(all[dropped:], func(a, b change) int {
+		return cmp.Or(bytes.Compare(a.bucket, b.bucket), bytes.Compare(a.key, b.key))
+	})
+	return all, errors.Join(errs...)
+}
+
+func (s *Store) apply(tx *bbolt.Tx, seen time.Time, changes []change) error {
 	meta := tx.Bucket(metaBucket)
 	var sum summary
 	if _, err := unseal(metaBucket, summaryKey, meta.Get(summaryKey), &sum); err != nil {
 		return s.damaged("its summary: " + err.Error())
 	}
-	sum.Seen = b.Seen
-	w := writer{tx, &sum}
-	for _, name := range b.Delete {
-		if err := w.drop(clientsBucket, []byte(name)); err != nil {
-			return err
+	sum.Seen = seen
+	for i := range changes {
+		c := &changes[i]
+		bucket := tx.Bucket(c.bucket)
+		bucket.FillPercent = fillPercent
+		if old := bucket.Get(c.key); len(old) >= itemHeader {
+			sum.Items--
+			sum.Sum -= binary.BigEndian.Uint64(old[1:])
 		}
-	}
-	for i := range b.Put {
-		if err := w.put(clientsBucket, []byte(b.Put[i].Name), newRecordV1(&b.Put[i])); err != nil {
-			return err
+		var err error
+		if c.item == nil {
+			failpoint("drop")
+			err = bucket.Delete(c.key)
+		} else {
+			failpoint("put")
+			sum.Items++
+			sum.Sum += binary.BigEndian.Uint64(c.item[1:])
+			err = bucket.Put(c.key, c.item)
 		}
-	}
-	for _, id := range b.Unbury {
-		if err := w.drop(gravesBucket, graveKey(id)); err != nil {
-			return err
-		}
-	}
-	for i := range b.Bury {
-		if err := w.put(gravesBucket, graveKey(b.Bury[i].Identity), newGraveV1(&b.Bury[i])); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	failpoint("within commit")
 	return putSummary(meta, sum)
-}
-
-// A writer changes items and keeps the summary right.
-type writer struct {
-	tx  *bbolt.Tx
-	sum *summary
-}
-
-func (w writer) put(bucket, key []byte, body any) error {
-	item, err := seal(bucket, key, body)
-	if err != nil {
-		return err
-	}
-	w.forget(bucket, key)
-	w.sum.Items++
-	w.sum.Sum += binary.BigEndian.Uint64(item[1:])
-	failpoint("put")
-	return w.tx.Bucket(bucket).Put(key, item)
-}
-
-func (w writer) drop(bucket, key []byte) error {
-	w.forget(bucket, key)
-	failpoint("drop")
-	return w.tx.Bucket(bucket).Delete(key)
-}
-
-func (w writer) forget(bucket, key []byte) {
-	if old := w.tx.Bucket(bucket).Get(key); len(old) >= itemHeader {
-		w.sum.Items--
-		w.sum.Sum -= binary.BigEndian.Uint64(old[1:])
-	}
 }
