@@ -48,6 +48,11 @@ const (
 // that, the clients' whole state is sent instead.
 const feedSize = 1 << 12
 
+// restTime is how long changes gather before more signals are sent: the first
+// of a burst goes at once, and with ten of them or more to one write, signals
+// cost little.
+const restTime = 10 * time.Millisecond
+
 // Serve exports the clients on the system bus until ctx ends. A bus that
 // goes away, isn't there or refuses the name is waited for; the rest of the
 // daemon goes on meanwhile.
@@ -125,7 +130,7 @@ func (a *api) session(ctx context.Context) error {
 	line := newLine()
 	defer line.close()
 	// Not with ctx: the connection is still needed for the goodbyes.
-	bus, err := sysbus.Connect(dbus.WithHandler(handler{a, line}), dbus.WithIncomingInterceptor(line.join))
+	bus, signals, err := sysbus.ConnectSignals(dbus.WithHandler(handler{a, line}), dbus.WithIncomingInterceptor(line.join))
 	if err != nil {
 		return fmt.Errorf("connecting to the system bus: %w", err)
 	}
@@ -146,7 +151,7 @@ func (a *api) session(ctx context.Context) error {
 			return fmt.Errorf("requesting the name %s on the system bus: another server has it", name)
 		}
 	}
-	s := &signaller{api: a, emit: bus.Emit, announced: map[string]bool{}, behind: names}
+	s := &signaller{api: a, out: signals, announced: map[string]bool{}, behind: names}
 	journal.BusReady.Log(ctx, a.log)
 
 	pause := time.NewTimer(0)
@@ -154,18 +159,25 @@ func (a *api) session(ctx context.Context) error {
 	for s.err == nil {
 		select {
 		case n := <-feed.C:
+			current := len(s.behind) == 0
 			s.notice(n, time.Now())
-			if n.Kind == registry.Lost {
+			s.waiting(feed)
+			s.flush()
+			if current && len(s.behind) > 0 {
 				pause.Reset(0)
 			}
+			time.Sleep(restTime)
 		case <-pause.C:
 			if d := s.catchUp(); len(s.behind) > 0 {
 				pause.Reset(d)
 			}
+			s.flush()
 		case <-bus.Context().Done():
 			return errors.New("the connection to the system bus was lost")
 		case <-ctx.Done():
+			s.waiting(feed)
 			s.goodbye()
+			s.flush()
 			return nil
 		}
 	}

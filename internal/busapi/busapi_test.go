@@ -68,7 +68,11 @@ func serve(t *testing.T, clients ...client.Settings) *served {
 // serveOn serves on the bus that the environment names.
 func serveOn(t *testing.T, clients ...client.Settings) *served {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	return serveWith(t, slog.New(slog.NewTextHandler(t.Output(), nil)), clients...)
+}
+
+func serveWith(t *testing.T, log *slog.Logger, clients ...client.Settings) *served {
+	t.Helper()
 	r, err := registry.New(t.Context(), registry.Options{Settings: clients, NoRestore: true, Checker: stubChecker{}, Log: log})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package busapi
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -22,9 +23,16 @@ type history struct {
 type totals struct{ handouts, refusals, unknownKeys uint64 }
 
 type clientHistory struct {
-	handouts []handout
-	refusals []refusal
+	handouts []seen
+	refusals []seen
 	protocol string // of the last that proved its key, whatever came of it
+}
+
+// A seen is one that came for a secret.
+type seen struct {
+	at     time.Time
+	peer   netip.AddrPort
+	reason client.Reason // of a refusal
 }
 
 // A handout is a hand-out as D-Bus has it: a(ss).
@@ -37,7 +45,7 @@ type refusal struct{ Time, Peer, Reason string }
 func (h *history) note(n registry.Notice, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	name, peer := n.Client.Settings.Name, n.Caller.Addr.String()
+	name := n.Client.Settings.Name
 	switch n.Kind {
 	case registry.ClientNotFound:
 		h.total.unknownKeys++
@@ -50,12 +58,12 @@ func (h *history) note(n registry.Notice, now time.Time) {
 			h.total.handouts++
 			c := h.of(name)
 			c.protocol = n.Caller.Identity.Protocol()
-			c.handouts = newest(c.handouts, handout{stamp(now), peer})
+			c.handouts = newest(c.handouts, seen{at: now, peer: n.Caller.Addr})
 		case client.RejectedNotice:
 			h.total.refusals++
 			c := h.of(name)
 			c.protocol = n.Caller.Identity.Protocol()
-			c.refusals = newest(c.refusals, refusal{stamp(now), peer, string(change.Reason)})
+			c.refusals = newest(c.refusals, seen{now, n.Caller.Addr, change.Reason})
 		}
 	}
 }
@@ -71,26 +79,37 @@ func (h *history) of(name string) *clientHistory {
 }
 
 // newest puts x first and drops the oldest.
-func newest[T any](list []T, x T) []T {
-	return append([]T{x}, list[:min(len(list), remembered-1)]...)
+func newest(list []seen, x seen) []seen {
+	if len(list) < remembered {
+		list = append(list, seen{})
+	}
+	copy(list[1:], list)
+	list[0] = x
+	return list
 }
 
 func (h *history) handouts(name string) []handout {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if c := h.clients[name]; c != nil && c.handouts != nil {
-		return c.handouts // never changed in place
+	list := []handout{}
+	if c := h.clients[name]; c != nil {
+		for _, s := range c.handouts {
+			list = append(list, handout{stamp(s.at), s.peer.String()})
+		}
 	}
-	return []handout{}
+	return list
 }
 
 func (h *history) refusals(name string) []refusal {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if c := h.clients[name]; c != nil && c.refusals != nil {
-		return c.refusals
+	list := []refusal{}
+	if c := h.clients[name]; c != nil {
+		for _, s := range c.refusals {
+			list = append(list, refusal{stamp(s.at), s.peer.String(), string(s.reason)})
+		}
 	}
-	return []refusal{}
+	return list
 }
 
 func (h *history) protocol(name string) string {

@@ -1,6 +1,8 @@
 package busapi
 
 import (
+	"mandos/internal/sysbus"
+
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
 )
@@ -74,13 +76,22 @@ var propertiesSignals = []introspect.Signal{
 	signal("PropertiesChanged", false, arg{"interface_name", "s"}, arg{"changed_properties", "a{sv}"}, arg{"invalidated_properties", "as"}),
 }
 
-// values reads all of an interface's properties that can be read.
-func (i iface) values(s subject) map[string]dbus.Variant {
-	values := make(map[string]dbus.Variant, len(i.properties))
+// list reads all of an interface's properties that can be read.
+func (i iface) list(s subject) sysbus.Properties {
+	list := make(sysbus.Properties, 0, len(i.properties))
 	for _, p := range i.properties {
 		if p.get != nil {
-			values[p.name] = dbus.MakeVariant(p.get(s))
+			list = append(list, sysbus.Property{Name: p.name, Value: p.get(s)})
 		}
+	}
+	return list
+}
+
+// values is list for an answer.
+func (i iface) values(s subject) map[string]dbus.Variant {
+	values := make(map[string]dbus.Variant, len(i.properties))
+	for _, p := range i.list(s) {
+		values[p.Name] = dbus.MakeVariant(p.Value)
 	}
 	return values
 }

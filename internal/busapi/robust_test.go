@@ -2,6 +2,7 @@ package busapi
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,9 +115,10 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestBusRestart: the bus is killed and comes back at its address; the
-// clients are exported again, and handing out goes on meanwhile.
-func TestBusRestart(t *testing.T) {
+// ownBus has the environment name a bus that the function it returns starts,
+// again and again.
+func ownBus(t *testing.T) (start func() *exec.Cmd) {
+	t.Helper()
 	dir := interop.Folder(t)
 	conf := filepath.Join(dir, "bus.conf")
 	if err := os.WriteFile(conf, []byte(`<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -126,7 +129,11 @@ func TestBusRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+dir+"/bus")
-	startBus := func() (kill func()) {
+	if _, err := exec.LookPath("dbus-daemon"); err != nil {
+		interop.Missing(t, "dbus-daemon")
+	}
+	return func() *exec.Cmd {
+		os.Remove(filepath.Join(dir, "bus"))
 		cmd := exec.Command("dbus-daemon", "--config-file="+conf, "--nofork", "--nopidfile", "--print-address=1")
 		stdout, err := cmd.StdoutPipe()
 		if err != nil {
@@ -135,29 +142,29 @@ func TestBusRestart(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill = sync.OnceFunc(func() { cmd.Process.Kill(); cmd.Wait() })
-		t.Cleanup(kill)
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 		if _, err := stdout.Read(make([]byte, 1)); err != nil { // it is ready
 			t.Fatal(err)
 		}
-		return kill
+		return cmd
 	}
-	if _, err := exec.LookPath("dbus-daemon"); err != nil {
-		interop.Missing(t, "dbus-daemon")
-	}
+}
 
-	kill := startBus()
+// TestBusRestart: the bus is killed and comes back at its address; the
+// clients are exported again, and handing out goes on meanwhile.
+func TestBusRestart(t *testing.T) {
+	startBus := ownBus(t)
+	bus := startBus()
 	s := serveOn(t, settings("a"), settings("b"))
 	for range 2 {
-		kill()
+		bus.Process.Kill()
 		<-s.bus.Context().Done()
 		h, err := s.registry.Release("a", caller)
 		if err != nil {
 			t.Fatalf("without a bus a client was refused: %v", err)
 		}
 		h.Done(nil)
-		os.Remove(filepath.Join(dir, "bus"))
-		kill = startBus()
+		bus = startBus()
 		s.bus = operatorConn(t)
 		var objects map[dbus.ObjectPath]map[string]map[string]dbus.Variant
 		if err := s.call("/", objectManager+".GetManagedObjects").Store(&objects); err != nil {
@@ -169,6 +176,106 @@ func TestBusRestart(t *testing.T) {
 		if err := s.set("/clients/b", "Enabled", false); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestSlowBus: while the bus takes nothing, clients get their secrets, and what
+// waits for it is bounded; afterwards it is told how things are.
+func TestSlowBus(t *testing.T) {
+	bus := ownBus(t)()
+	s := serveWith(t, slog.New(slog.DiscardHandler), settings("a"))
+	if err := s.bus.AddMatchSignal(dbus.WithMatchInterface(propertiesName)); err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan *dbus.Signal, 4*feedSize)
+	s.bus.Signal(heard)
+
+	used := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := used()
+	if err := bus.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 * feedSize {
+		h, err := s.registry.Release("a", caller)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Done(nil)
+	}
+	if after := used(); after > before+16<<20 {
+		t.Errorf("%d KiB wait for the bus", (after-before)>>10)
+	}
+	if err := bus.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	tooLate := time.After(time.Minute)
+	for {
+		select {
+		case signal := <-heard:
+			if signal.Path != "/clients/a" || len(signal.Body[1].(map[string]dbus.Variant)) == 1 {
+				continue // one change
+			}
+			now, _ := s.registry.Get("a")
+			if got := signal.Body[1].(map[string]dbus.Variant)["LastCheckedOK"].Value(); got != stamp(now.LastCheckedOK) {
+				t.Errorf("it is told that the last check was at %v, want %v", got, now.LastCheckedOK)
+			}
+			return
+		case <-tooLate:
+			t.Fatal("what was missed is never told")
+		}
+	}
+}
+
+// TestNumbers: the messages of the connection have different numbers, be they
+// signals or answers.
+func TestNumbers(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", interop.Bus(t))
+	s := serveOn(t, settings("a"))
+	var owner string
+	if err := s.bus.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, serverName).Store(&owner); err != nil {
+		t.Fatal(err)
+	}
+	count := map[dbus.Type]int{}
+	seen := map[uint32]bool{}
+	last := make(chan struct{})
+	conn, err := dbus.ConnectSystemBus(dbus.WithIncomingInterceptor(func(m *dbus.Message) {
+		if m.Headers[dbus.FieldSender].Value() != owner {
+			return
+		}
+		if seen[m.Serial()] || m.Serial() == 0 {
+			t.Errorf("the number %d comes twice", m.Serial())
+		}
+		seen[m.Serial()] = true
+		count[m.Type]++
+		if m.Headers[dbus.FieldInterface].Value() == propertiesName {
+			if _, ok := m.Body[1].(map[string]dbus.Variant)["Enabled"]; ok {
+				close(last)
+			}
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.AddMatchSignal(dbus.WithMatchSender(serverName), dbus.WithMatchPathNamespace("/clients")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if err := conn.Object(serverName, "/clients/a").Call(propertiesName+".Set", 0, clientName, "Host", dbus.MakeVariant(fmt.Sprint(i))).Err; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := conn.Object(serverName, "/clients/a").Call(clientName+".Disable", 0).Err; err != nil {
+		t.Fatal(err)
+	}
+	<-last
+	if count[dbus.TypeMethodReply] < 200 || count[dbus.TypeSignal] < 600 {
+		t.Errorf("heard %v", count)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"mandos/internal/client"
 	"mandos/internal/registry"
+	"mandos/internal/sysbus"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -13,14 +14,20 @@ import (
 // A signaller turns the registry's notices into signals, in the order and
 // number in which the reference sends them. After an error it does nothing.
 type signaller struct {
-	api  *api
-	emit func(path dbus.ObjectPath, name string, values ...any) error
-	err  error
+	api *api
+	out sender
+	err error
 
 	// announced has the clients that were announced: false where changes were
 	// missed since then.
 	announced map[string]bool
 	behind    []string // clients that catchUp has to look at
+}
+
+// A sender is a [sysbus.Signals].
+type sender interface {
+	Add(path dbus.ObjectPath, interfaces []string, member string, values ...any) error
+	Flush() error
 }
 
 const (
@@ -53,7 +60,7 @@ func (s *signaller) catchUp() (pause time.Duration) {
 		default:
 			s.announced[name] = true
 			sub := subject{s.api, v, s.api.paths.Path(name)}
-			s.send(sub.path, propertiesName+".PropertiesChanged", clientName, clientInterface().values(sub), []string{"Secret"})
+			s.send(sub.path, propertiesNames, "PropertiesChanged", clientName, clientInterface().list(sub), []string{"Secret"})
 		}
 	}
 	return catchUpPause * time.Since(begin)
@@ -70,20 +77,32 @@ func (s *signaller) goodbye() {
 	}
 }
 
-func (s *signaller) send(path dbus.ObjectPath, name string, values ...any) {
+// send has a signal of each of the interfaces sent at the next flush.
+func (s *signaller) send(path dbus.ObjectPath, interfaces []string, member string, values ...any) {
 	if s.err == nil {
-		s.err = s.emit(path, name, values...)
+		s.err = s.out.Add(path, interfaces, member, values...)
 	}
 }
 
-// sendBoth sends a signal by both names of its interface.
-func (s *signaller) sendBoth(path dbus.ObjectPath, names []string, member string, values ...any) {
-	for _, name := range names {
-		s.send(path, name+"."+member, values...)
+func (s *signaller) flush() {
+	if s.err == nil {
+		s.err = s.out.Flush()
 	}
 }
 
-var serverNames = []string{serverName, oldServerName}
+// The interfaces of signals. Those of the reference have two names.
+var (
+	serverNames     = []string{serverName, oldServerName}
+	propertiesNames = []string{propertiesName}
+	managerNames    = []string{objectManager}
+)
+
+// waiting does notice for what waits in feed.
+func (s *signaller) waiting(feed *registry.Feed) {
+	for range len(feed.C) {
+		s.notice(<-feed.C, time.Now())
+	}
+}
 
 func (s *signaller) notice(n registry.Notice, now time.Time) {
 	s.api.history.note(n, now)
@@ -97,7 +116,7 @@ func (s *signaller) notice(n registry.Notice, now time.Time) {
 	case registry.ClientChanged:
 		s.changed(n.Client, n.Changes) // whoever has asked knows it, announced or not
 	case registry.ClientNotFound:
-		s.sendBoth(rootPath, serverNames, "ClientNotFound", n.Caller.Identity.String(), n.Caller.Addr.Addr().String())
+		s.send(rootPath, serverNames, "ClientNotFound", n.Caller.Identity.String(), n.Caller.Addr.Addr().String())
 	case registry.Lost:
 		s.resync()
 	}
@@ -106,8 +125,16 @@ func (s *signaller) notice(n registry.Notice, now time.Time) {
 func (s *signaller) added(v registry.View) {
 	sub := subject{s.api, v, s.api.paths.Path(v.Settings.Name)}
 	s.announced[v.Settings.Name] = true
-	s.send(rootPath, objectManager+".InterfacesAdded", sub.path, sub.interfaces())
-	s.sendBoth(rootPath, serverNames, "ClientAdded", sub.path)
+	var all sysbus.Interfaces
+	var properties sysbus.Properties
+	for _, i := range clientInterfaces {
+		if i.name != oldClientName { // it has those of the one before
+			properties = i.list(sub)
+		}
+		all = append(all, sysbus.Interface{Name: i.name, Properties: properties})
+	}
+	s.send(rootPath, managerNames, "InterfacesAdded", sub.path, all)
+	s.send(rootPath, serverNames, "ClientAdded", sub.path)
 }
 
 func (s *signaller) removed(name string) {
@@ -117,8 +144,8 @@ func (s *signaller) removed(name string) {
 	for _, i := range clientInterfaces {
 		names = append(names, i.name)
 	}
-	s.send(rootPath, objectManager+".InterfacesRemoved", path, names)
-	s.sendBoth(rootPath, serverNames, "ClientRemoved", path, name)
+	s.send(rootPath, managerNames, "InterfacesRemoved", path, names)
+	s.send(rootPath, serverNames, "ClientRemoved", path, name)
 }
 
 // resync has the whole state told, after changes were missed.
@@ -141,16 +168,16 @@ func (s *signaller) changed(v registry.View, changes []client.Notice) {
 		case client.PropertyChanged:
 			s.property(sub, string(change.Property))
 		case client.CheckerStartedNotice:
-			s.sendBoth(sub.path, clientNames, "CheckerStarted", change.Command)
+			s.send(sub.path, clientNames, "CheckerStarted", change.Command)
 		case client.CheckerCompleted:
 			exit, wait := waitStatus(change.Result)
-			s.sendBoth(sub.path, clientNames, "CheckerCompleted", exit, wait, change.Command)
+			s.send(sub.path, clientNames, "CheckerCompleted", exit, wait, change.Command)
 		case client.GotSecret:
-			s.sendBoth(sub.path, clientNames, "GotSecret")
+			s.send(sub.path, clientNames, "GotSecret")
 		case client.NeedApproval:
-			s.sendBoth(sub.path, clientNames, "NeedApproval", milliseconds(change.Delay), change.Default)
+			s.send(sub.path, clientNames, "NeedApproval", milliseconds(change.Delay), change.Default)
 		case client.RejectedNotice:
-			s.sendBoth(sub.path, clientNames, "Rejected", string(change.Reason))
+			s.send(sub.path, clientNames, "Rejected", string(change.Reason))
 		}
 	}
 }
@@ -161,15 +188,16 @@ func (s *signaller) property(sub subject, name string) {
 		if p.name != name {
 			continue
 		}
-		changed, invalidated := map[string]dbus.Variant{}, []string{}
+		var changed sysbus.Properties
+		var invalidated []string
 		if p.get == nil {
 			invalidated = append(invalidated, name)
 		} else {
-			value := dbus.MakeVariant(p.get(sub))
-			changed[name] = value
-			s.sendBoth(sub.path, clientNames, "PropertyChanged", name, value)
+			value := p.get(sub)
+			changed = append(changed, sysbus.Property{Name: name, Value: value})
+			s.send(sub.path, clientNames, "PropertyChanged", name, sysbus.Variant{Value: value})
 		}
-		s.send(sub.path, propertiesName+".PropertiesChanged", clientName, changed, invalidated)
+		s.send(sub.path, propertiesNames, "PropertiesChanged", clientName, changed, invalidated)
 		return
 	}
 }

@@ -3,7 +3,6 @@ package busapi
 import (
 	"log/slog"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -32,23 +31,25 @@ func newListener(t *testing.T) *listener {
 	}
 	l := &listener{registry: r}
 	api := &api{registry: r, paths: &Paths{}, log: slog.New(slog.DiscardHandler)}
-	l.signaller = &signaller{api: api, announced: map[string]bool{}, behind: r.Names(), emit: l.emit}
+	l.signaller = &signaller{api: api, announced: map[string]bool{}, behind: r.Names(), out: l}
 	return l
 }
 
-// emit notes the signals that are the standard's.
-func (l *listener) emit(path dbus.ObjectPath, name string, values ...any) error {
-	switch name {
-	case objectManager + ".InterfacesAdded", objectManager + ".InterfacesRemoved":
+// Add notes the signals that are the standard's.
+func (l *listener) Add(path dbus.ObjectPath, interfaces []string, member string, values ...any) error {
+	switch interfaces[0] {
+	case objectManager:
 		path = values[0].(dbus.ObjectPath)
-	case propertiesName + ".PropertiesChanged":
+	case propertiesName:
 	default:
 		return nil
 	}
 	client, _ := l.api.paths.Name(path)
-	l.sent = append(l.sent, name[strings.LastIndexByte(name, '.')+1:]+" "+client)
+	l.sent = append(l.sent, member+" "+client)
 	return nil
 }
+
+func (l *listener) Flush() error { return nil }
 
 func (l *listener) wantSent(t *testing.T, want ...string) {
 	t.Helper()

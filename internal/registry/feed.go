@@ -32,8 +32,8 @@ type Notice struct {
 type Feed struct {
 	C <-chan Notice
 
-	c    chan Notice
-	lost bool // guarded by the registry's mu
+	c    chan Notice // its last place is for Lost
+	lost bool        // Lost is in c, after all else; guarded by the registry's mu
 	stop func()
 	once sync.Once
 }
@@ -44,7 +44,7 @@ func (f *Feed) Close() { f.once.Do(f.stop) }
 // Subscribe returns a Feed that holds up to size unread notices, size >= 1.
 // What Get, List and Names say from then on has all that it doesn't tell.
 func (r *Registry) Subscribe(size int) *Feed {
-	f := &Feed{c: make(chan Notice, max(size, 1))}
+	f := &Feed{c: make(chan Notice, max(size, 1)+1)}
 	f.C = f.c
 	f.stop = func() {
 		r.mu.Lock()
@@ -66,17 +66,12 @@ func (r *Registry) publish(n Notice) {
 }
 
 func (f *Feed) publish(n Notice) {
-	if f.lost {
-		select {
-		case f.c <- Notice{Kind: Lost}:
-			f.lost = false
-		default:
-			return
-		}
-	}
-	select {
-	case f.c <- n:
-	default:
+	switch full := len(f.c) >= cap(f.c)-1; {
+	case !full:
+		f.c <- n
+		f.lost = false
+	case !f.lost:
+		f.c <- Notice{Kind: Lost}
 		f.lost = true
 	}
 }

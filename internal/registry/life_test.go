@@ -214,10 +214,22 @@ func TestFeed(t *testing.T) {
 		for range 3 {
 			w.wantFetch('x', "Unknown")
 		}
-		<-slow.C
-		w.wantFetch('x', "Unknown")
-		if n := <-slow.C; n.Kind != Lost {
-			t.Errorf("a slow reader gets %v, want that some are lost", n.Kind)
+		want := func(kinds ...NoticeKind) {
+			t.Helper()
+			for _, kind := range kinds {
+				if n := <-slow.C; n.Kind != kind {
+					t.Errorf("a slow reader gets %v, want %v", n.Kind, kind)
+				}
+			}
 		}
+		// That some are lost is told even if nothing happens after that.
+		want(ClientNotFound, Lost)
+		w.wantFetch('x', "Unknown")
+		w.wantFetch('x', "Unknown")
+		want(ClientNotFound)
+		w.wantFetch('x', "Unknown") // it is lost, too, and still Lost is to come
+		want(Lost)
+		w.wantFetch('x', "Unknown")
+		want(ClientNotFound)
 	}, setting("a"))
 }

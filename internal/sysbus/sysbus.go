@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -20,27 +21,35 @@ import (
 // send a signal to everybody, and godbus panics over a list of descriptors,
 // and leaves those open that nobody asked for.
 func Connect(opts ...dbus.ConnOption) (*dbus.Conn, error) {
+	conn, _, err := ConnectSignals(opts...)
+	return conn, err
+}
+
+// ConnectSignals is Connect for who sends many signals.
+func ConnectSignals(opts ...dbus.ConnOption) (*dbus.Conn, *Signals, error) {
 	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
 	if address == "" {
 		address = "unix:path=/var/run/dbus/system_bus_socket"
 	}
 	c, err := dial(address)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	signals := NewSignals(c)
+	opts = append(slices.Clip(opts), dbus.WithSerialGenerator(signals.serials))
 	conn, err := dbus.NewConn(buffered{bufio.NewReader(c), c}, opts...)
 	if err != nil {
 		c.Close()
-		return nil, err
+		return nil, nil, err
 	}
 	if err = conn.Auth(nil); err == nil {
 		err = conn.Hello()
 	}
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	return conn, nil
+	return conn, signals, nil
 }
 
 // buffered reads a message at once, not field by field.

@@ -1,0 +1,67 @@
+package busapi
+
+import (
+	"io"
+	"log/slog"
+	"syscall"
+	"testing"
+	"time"
+
+	"mandos/internal/client"
+	"mandos/internal/keyid"
+	"mandos/internal/registry"
+	"mandos/internal/sysbus"
+)
+
+// BenchmarkSignals shows what it costs to tell of something on a bus: the
+// processor time that this process takes, not that of the bus.
+func BenchmarkSignals(b *testing.B) {
+	const name = "host0001.example.org"
+	r, err := registry.New(b.Context(), registry.Options{
+		Settings: []client.Settings{settings(name)}, NoRestore: true, Checker: stubChecker{}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	feed := r.Subscribe(1)
+	defer feed.Close()
+	h, err := r.Release(name, registry.Caller{Addr: caller.Addr, Identity: keyid.Identity{KeyID: settings(name).KeyID}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	h.Done(nil)
+	handout := <-feed.C
+	s := &signaller{api: &api{registry: r, paths: &Paths{}, log: slog.New(slog.DiscardHandler)}, announced: map[string]bool{}, out: sysbus.NewSignals(io.Discard)}
+
+	for what, tell := range map[string]func(){
+		"hand-out": func() { s.notice(handout, time.Now()); s.flush() },
+		"ten hand-outs": func() {
+			for range 10 {
+				s.notice(handout, time.Now())
+			}
+			s.flush()
+		},
+		"announcement": func() { s.added(handout.Client) },
+	} {
+		b.Run(what, func(b *testing.B) {
+			b.ReportAllocs()
+			before := cpu(b)
+			for b.Loop() {
+				tell()
+			}
+			b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+			if s.err != nil {
+				b.Fatal(s.err)
+			}
+		})
+	}
+}
+
+// cpu is how much of the processors this process has had.
+func cpu(b *testing.B) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
