@@ -180,7 +180,7 @@ func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host
 	if p.name == "ours" {
 		time.Sleep(settle)
 		m.Loaded = s.pss(t)
-		t.Logf("memory after the load: %.1f MiB; %d entries in the journal", float64(m.Loaded)/(1<<20), s.journal.count.Load())
+		t.Logf("memory after the load: %.1f MiB; %d entries in the journal", float64(m.Loaded)/(1<<20), s.journal.entries(t))
 	}
 	return m
 }
@@ -270,7 +270,7 @@ type server struct {
 	tree          bench.Tree
 	port          uint16
 	ready, secret time.Duration
-	journal       *datagrams
+	journal       *journald
 }
 
 // own is run in a mount namespace of its own: it gives the server the
@@ -296,9 +296,8 @@ func start(t *testing.T, name string, program interop.Programs, dir string, host
 	t.Helper()
 	s := &server{name: name}
 	sockets := interop.Folder(t)
-	s.journal = receive(t, filepath.Join(sockets, "journal"))
-	receive(t, filepath.Join(sockets, "log"))
-	notify := receive(t, filepath.Join(sockets, "notify"))
+	s.journal = startJournald(t, filepath.Join(sockets, "journal"), filepath.Join(sockets, "log"))
+	ready := awaitReady(t, filepath.Join(sockets, "notify"))
 	stderr, err := os.Create(filepath.Join(sockets, "stderr"))
 	if err != nil {
 		t.Fatal(err)
@@ -348,7 +347,7 @@ func start(t *testing.T, name string, program interop.Programs, dir string, host
 	defer cancel()
 	if name == "ours" {
 		select {
-		case <-notify.ready:
+		case <-ready:
 		case <-ctx.Done():
 			t.Fatal("the server doesn't become ready")
 		}

@@ -7,14 +7,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"mandos/internal/keytls"
 )
@@ -55,17 +51,7 @@ func (t Target) Ask(ctx context.Context, h Host) error {
 	if from.Is4() {
 		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), t.Port)
 	}
-	dialer := net.Dialer{
-		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)),
-		KeepAlive: -1,
-		Control: func(_, _ string, raw syscall.RawConn) error {
-			// The port is chosen when it is known for which connection.
-			return raw.Control(func(fd uintptr) {
-				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-			})
-		},
-	}
-	transport, err := dialer.DialContext(ctx, "tcp", to.String())
+	transport, err := dial(from, to)
 	if err != nil {
 		return err
 	}

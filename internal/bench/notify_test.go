@@ -5,18 +5,12 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 )
 
-// datagrams are what a server writes to a socket of the service manager.
-type datagrams struct {
-	count atomic.Int64
-	ready chan struct{} // closed after READY=1
-}
-
-// receive takes what comes at path until the test ends.
-func receive(t *testing.T, path string) *datagrams {
+// awaitReady listens where a server tells the service manager of itself,
+// until the test ends. What it returns is closed when the server is ready.
+func awaitReady(t *testing.T, path string) <-chan struct{} {
 	t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -25,7 +19,7 @@ func receive(t *testing.T, path string) *datagrams {
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	d := &datagrams{ready: make(chan struct{})}
+	ready := make(chan struct{})
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		var once sync.Once
@@ -35,9 +29,8 @@ func receive(t *testing.T, path string) *datagrams {
 			if err != nil {
 				return
 			}
-			d.count.Add(1)
 			if bytes.Contains(b[:n], []byte("READY=1")) {
-				once.Do(func() { close(d.ready) })
+				once.Do(func() { close(ready) })
 			}
 		}
 	})
@@ -45,5 +38,5 @@ func receive(t *testing.T, path string) *datagrams {
 		conn.Close()
 		reader.Wait()
 	})
-	return d
+	return ready
 }
