@@ -116,7 +116,7 @@ type table struct {
 	patience     time.Duration
 
 	lines     list.List            // the sources of waiting, in turn
-	lastProof map[source]time.Time // when one of a source of lines proved to be a client
+	lastProof map[source]time.Time // when one of a source proved to be a client, if others of it haven't yet
 	anyProof  time.Time            // when any session did, or the first line began
 }
 
@@ -170,6 +170,14 @@ func (t *table) next() *session {
 func (t *table) endLine(line *list.Element) {
 	if from := line.Value.(source); t.waiting.count(from) == 0 {
 		t.lines.Remove(line)
+		t.forget(from)
+	}
+}
+
+// forget forgets when somebody of a source proved to be a client, once there
+// is nobody left of it who hasn't.
+func (t *table) forget(from source) {
+	if t.waiting.count(from) == 0 && t.unproved.count(from) == 0 {
 		delete(t.lastProof, from)
 	}
 }
@@ -210,7 +218,7 @@ func (t *table) prove(s *session, name string) (late []*session, ok bool) {
 	s.borrows = true
 	t.unproved.lent++
 	t.anyProof = s.since
-	if t.waiting.count(s.source) > 0 {
+	if t.waiting.count(s.source) > 0 || t.unproved.count(s.source) > 0 {
 		if t.lastProof == nil {
 			t.lastProof = make(map[source]time.Time)
 		}
@@ -235,6 +243,7 @@ func (t *table) remove(s *session) {
 	switch s.in {
 	case inUnproved:
 		t.unproved.remove(s.source, s)
+		t.forget(s.source)
 	case inProved:
 		t.giveBack(s)
 		t.proved.remove(s.client, s)

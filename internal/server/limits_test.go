@@ -236,6 +236,36 @@ func (t turnstile) first() (from source) {
 	return from
 }
 
+// TestShortLine: hosts of one source that come through one after the other
+// aren't cut off, however slow each is, when some of them have to wait in line
+// for a moment.
+func TestShortLine(t *testing.T) {
+	inBubble(t, 100, 8, 8, func(t turnstile) {
+		slow := []*session{t.arrive("192.0.2.1"), t.arrive("192.0.2.1"), t.arrive("192.0.2.1")}
+		fast := t.arrive("192.0.2.1")
+		time.Sleep(patience)
+		t.prove(fast, "fast")
+		t.leave(fast)
+		t.arrive("192.0.2.1")
+		t.arrive("192.0.2.1")
+		t.counts(4, 1)
+		if n := t.sweep(); n != 0 {
+			t.Errorf("%d are cut off though one has just come through", n)
+		}
+		for i, s := range slow {
+			t.prove(s, fmt.Sprint(i))
+			t.leave(s)
+		}
+		time.Sleep(patience)
+		for range 4 {
+			t.arrive("192.0.2.1")
+		}
+		if n := t.sweep(); n != 2 {
+			t.Errorf("%d are cut off, want those two that have been slow since", n)
+		}
+	})
+}
+
 // TestSlowLoris: a source that holds its connections open, and comes again
 // when it is cut off, doesn't even keep those out that share it.
 func TestSlowLoris(t *testing.T) {
@@ -319,7 +349,7 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Error("there is somebody to be spared")
 		}
 		t.counts(0, 0)
-		if len(t.waiting.groups)+len(t.unproved.groups)+len(t.proved.groups)+t.proved.len+t.unproved.lent+t.lines.Len() > 0 {
+		if len(t.waiting.groups)+len(t.unproved.groups)+len(t.proved.groups)+t.proved.len+t.unproved.lent+len(t.lastProof)+t.lines.Len() > 0 {
 			t.Errorf("something is left: %+v", t.table)
 		}
 	})
