@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
@@ -35,6 +36,26 @@ var gnutls = keytls.Policy{
 type Host struct {
 	Number int
 	config *keytls.Config
+
+	// Of CertificateVerify, and the message Certificate; nil for a host that
+	// isn't one of GnuTLS.
+	scheme      wire.SignatureScheme
+	certificate []byte
+}
+
+func newHost(number int, key crypto.Signer) Host {
+	h := Host{Number: number, config: &keytls.Config{Policy: gnutls, Key: key}}
+	switch key.(type) {
+	case ed25519.PrivateKey:
+		h.scheme = wire.Ed25519
+	case *ecdsa.PrivateKey:
+		h.scheme = wire.ECDSAP256SHA256
+	default:
+		h.scheme = wire.RSAPSSSHA256
+	}
+	spki := must(peerkey.MarshalSPKI(key.Public())) // keys are those that we make
+	h.certificate = must((&wire.Certificate{Entries: []wire.CertificateEntry{{Data: spki}}}).Marshal())
+	return h
 }
 
 // Hosts returns n hosts.
@@ -46,7 +67,7 @@ func Hosts(n int) []Host {
 			for i := w; i < n; i += runtime.NumCPU() {
 				var seed [ed25519.SeedSize]byte
 				binary.LittleEndian.PutUint64(seed[:], uint64(i)+1)
-				hosts[i] = Host{i, &keytls.Config{Policy: gnutls, Key: ed25519.NewKeyFromSeed(seed[:])}}
+				hosts[i] = newHost(i, ed25519.NewKeyFromSeed(seed[:]))
 			}
 		})
 	}
@@ -54,24 +75,18 @@ func Hosts(n int) []Host {
 	return hosts
 }
 
-// WithKey returns the host with another key.
-func (h Host) WithKey(key crypto.Signer) Host {
-	return Host{h.Number, &keytls.Config{Policy: h.config.Policy, Key: key}}
-}
+// WithKey returns the host with another key, of ECDSA P-256 or RSA.
+func (h Host) WithKey(key crypto.Signer) Host { return newHost(h.Number, key) }
 
 // Hybrid returns the host as our own mandos-client is: with X25519MLKEM768,
 // where the server knows it.
 func (h Host) Hybrid() Host {
-	return Host{h.Number, &keytls.Config{Key: h.config.Key}}
+	return Host{Number: h.Number, config: &keytls.Config{Key: h.config.Key}}
 }
 
 // KeyID is what servers know the host by.
 func (h Host) KeyID() keyid.KeyID {
-	spki, err := peerkey.MarshalSPKI(h.config.Key.Public())
-	if err != nil {
-		panic(err) // its key is one that we made
-	}
-	return keyid.OfSPKI(spki)
+	return keyid.OfSPKI(must(peerkey.MarshalSPKI(h.config.Key.Public())))
 }
 
 // Secret returns the host's secret. It needn't be an OpenPGP message: servers

@@ -3,11 +3,13 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +26,8 @@ type Target struct {
 	Port uint16
 	// From is the address that a host connects from.
 	From func(Host) netip.Addr
+	// Pairs are for the hosts of Load and Storm.
+	Pairs Pairs
 }
 
 // The values of Storm.Source.
@@ -45,7 +49,9 @@ func OneSource(Host) netip.Addr { return netip.IPv6Loopback() }
 
 // Ask has h fetch its secret, and returns an error unless it was the right
 // one. It does what mandos-client does, without the decryption.
-func (t Target) Ask(ctx context.Context, h Host) error {
+func (t Target) Ask(ctx context.Context, h Host) error { return t.ask(ctx, h, newPair()) }
+
+func (t Target) ask(ctx context.Context, h Host, pair *ecdh.PrivateKey) error {
 	from := t.From(h)
 	to := netip.AddrPortFrom(netip.IPv6Loopback(), t.Port)
 	if from.Is4() {
@@ -57,6 +63,9 @@ func (t Target) Ask(ctx context.Context, h Host) error {
 	}
 	defer transport.Close()
 	defer context.AfterFunc(ctx, func() { transport.Close() })()
+	if h.certificate != nil {
+		return h.fetchSecret(transport, pair)
+	}
 	if _, err := io.WriteString(transport, "1\r\n"); err != nil {
 		return err
 	}
@@ -64,16 +73,49 @@ func (t Target) Ask(ctx context.Context, h Host) error {
 	if err := conn.Handshake(); err != nil {
 		return err
 	}
-	var got [SecretSize + 1]byte
-	n, err := io.ReadFull(conn, got[:]) // until close_notify
-	// Not errors.Is: a connection that was cut off is another error around it.
-	if err != io.ErrUnexpectedEOF || n != SecretSize {
-		return fmt.Errorf("after %d bytes of the secret: %w", n, err)
+	got, err := io.ReadAll(conn) // until close_notify
+	if err != nil {
+		return err
 	}
-	if !bytes.Equal(got[:n], h.Secret()) {
+	if !bytes.Equal(got, h.Secret()) {
 		return errors.New("this is not the host's secret")
 	}
 	return conn.CloseWrite()
+}
+
+// Pairs are key pairs for X25519 that were made before they are needed: hosts
+// have processors of their own for that, which this machine lacks.
+type Pairs chan *ecdh.PrivateKey
+
+// MakePairs makes n key pairs. Hosts that find none left make their own.
+func MakePairs(n int) Pairs {
+	p := make(Pairs, n)
+	var all sync.WaitGroup
+	for w := range runtime.NumCPU() {
+		all.Go(func() {
+			for range (n + w) / runtime.NumCPU() {
+				p <- newPair()
+			}
+		})
+	}
+	all.Wait()
+	return p
+}
+
+// take returns a pair that nobody else has, also when all are gone.
+func (p Pairs) take() *ecdh.PrivateKey {
+	select {
+	case pair := <-p:
+		return pair
+	default:
+		return newPair()
+	}
+}
+
+func newPair() *ecdh.PrivateKey {
+	pair := must(ecdh.X25519().GenerateKey(rand.Reader))
+	pair.PublicKey()
+	return pair
 }
 
 // Waits are how long hosts waited for their secrets.
@@ -109,10 +151,10 @@ func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, pa
 	var all sync.WaitGroup
 	for w := range atOnce {
 		all.Go(func() {
-			random := rand.New(rand.NewPCG(1, uint64(w)))
+			random := mathrand.New(mathrand.NewPCG(1, uint64(w)))
 			for time.Now().Before(until) {
 				began := time.Now()
-				err := t.Ask(ctx, hosts[random.IntN(len(hosts))])
+				err := t.ask(ctx, hosts[random.IntN(len(hosts))], t.Pairs.take())
 				ended := time.Now()
 				mu.Lock()
 				if err == nil {
@@ -145,7 +187,7 @@ func (t Target) Storm(ctx context.Context, hosts []Host) Waits {
 		all.Go(func() {
 			<-start
 			for ctx.Err() == nil {
-				err := t.Ask(ctx, h)
+				err := t.ask(ctx, h, t.Pairs.take())
 				wait := time.Since(began)
 				mu.Lock()
 				if err == nil {
