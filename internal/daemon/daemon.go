@@ -188,8 +188,10 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 
 	d.notify(sd.Ready(d.status()))
 	journal.Ready.Log(ctx, d.log, journal.Count(d.registry.Counts().Clients))
-	// Reading the configuration takes a multiple of what is kept of it.
-	parts.Go(debug.FreeOSMemory)
+	parts.Go(func() {
+		d.registry.LogStart(ctx)
+		debug.FreeOSMemory() // reading the configuration takes a multiple of what is kept of it
+	})
 	d.reloadUntil(ctx)
 
 	d.notify(sd.Stopping())

@@ -144,7 +144,7 @@ func TestBatchIntoEmpty(t *testing.T) {
 		if want := rec.Name != "disabled" && rec.Name != "off"; rec.Saved.Enabled != want {
 			t.Errorf("%s is enabled: %v", rec.Name, rec.Saved.Enabled)
 		}
-		if rec.OwnSecret || rec.Configured.SecretDigest != "" {
+		if rec.OwnSecret || rec.Configured.SecretDigest != (registry.Digest{}) {
 			t.Errorf("%s has a secret of its own", rec.Name)
 		}
 	}

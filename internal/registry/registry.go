@@ -81,6 +81,7 @@ type Registry struct {
 	checkWarned time.Duration       // when ChecksCannotRun was last logged
 	queue       []*entry            // checkers that wait for their turn
 	running     int                 // checkers that run
+	started     []entryLog          // see LogStart
 	offset      time.Duration       // wall clock minus elapsed time, to notice when the clock is set
 	stopped     bool
 
@@ -119,8 +120,8 @@ type entry struct {
 func (e *entry) name() string { return e.c.Settings.Name }
 
 // New makes a registry from the configuration and the saved state. What it
-// decides about clients that expired meanwhile is saved when it returns.
-// Nothing runs before Run is called.
+// decides about clients that expired meanwhile is saved when it returns, and
+// logged by LogStart. Nothing runs before Run is called.
 func New(ctx context.Context, o Options) (*Registry, error) {
 	r := &Registry{
 		store: o.Store, checker: o.Checker, logger: o.Log, clock: o.Clock, path: o.Path,

@@ -190,6 +190,7 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.Registry = r
+	r.LogStart(w.t.Context())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

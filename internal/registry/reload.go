@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"mandos/internal/client"
 	"mandos/internal/cores"
@@ -36,50 +37,52 @@ func identities(set *client.Settings) []Identity {
 	return ids
 }
 
-// saltLen is the length of the salt in a digest, in hexadecimal digits.
-const saltLen = 32
+// saltLen is the length of the salt that a Digest begins with.
+const saltLen = 16
 
 // digest makes what is remembered of a configured secret: enough to notice
-// that it was changed, and of no use to who reads it. salt is a random string
-// of saltLen hexadecimal digits; empty: a new one.
-func digest(s secret.Secret, salt string) string {
-	if salt == "" {
-		var b [saltLen / 2]byte
-		_, _ = rand.Read(b[:]) // never fails
-		salt = hex.EncodeToString(b[:])
-	}
-	mac := hmac.New(sha256.New, []byte(salt))
+// that it was changed, and of no use to who reads it.
+func digest(s secret.Secret, salt [saltLen]byte) (d Digest) {
+	copy(d[:], salt[:])
+	mac := hmac.New(sha256.New, []byte(hex.EncodeToString(salt[:]))) // in digits, as the state's first version had it
 	mac.Write(s.Reveal())
-	return salt + hex.EncodeToString(mac.Sum(nil))
+	mac.Sum(d[:saltLen])
+	return d
 }
 
 // sameSecret reports whether d is the digest of s.
-func sameSecret(d string, s secret.Secret) bool {
-	return len(d) > saltLen && hmac.Equal([]byte(d), []byte(digest(s, d[:saltLen])))
+func (d *Digest) sameSecret(s secret.Secret) bool {
+	if *d == (Digest{}) {
+		return false
+	}
+	is := digest(s, [saltLen]byte(d[:saltLen]))
+	return hmac.Equal(d[:], is[:])
 }
 
-// says reports whether c is what to remember of set.
+// newDigest returns a digest of s with a salt of its own.
+func newDigest(s secret.Secret) Digest {
+	var salt [saltLen]byte
+	_, _ = rand.Read(salt[:]) // never fails
+	return digest(s, salt)
+}
+
+// says reports whether c is what to remember of set, but for its secret.
 func (c *Configured) says(set *client.Settings) bool {
 	without := *set
 	without.Secret = secret.Secret{}
-	return reflect.DeepEqual(c.Settings, without) && sameSecret(c.SecretDigest, set.Secret)
+	return reflect.DeepEqual(c.Settings, without)
 }
 
-// configured returns what to remember of set. was is what was remembered; its
-// digest is kept while the secret is the same.
-func configured(set client.Settings, was Configured) Configured {
-	c := Configured{Settings: set, SecretDigest: was.SecretDigest}
-	c.Settings.Secret = secret.Secret{}
-	if !sameSecret(was.SecretDigest, set.Secret) {
-		c.SecretDigest = digest(set.Secret, "")
-	}
-	return c
+// configured returns what to remember of set, whose secret has the digest d.
+func configured(set client.Settings, d Digest) Configured {
+	set.Secret = secret.Secret{}
+	return Configured{Settings: set, SecretDigest: d}
 }
 
-// merge returns the settings in force when clients.conf says set: what it
-// says differently than before wins, the rest stays as it was changed at run
-// time (reference.md, section 7).
-func merge(set, current client.Settings, was Configured, ownSecret bool) (client.Settings, bool) {
+// merge returns the settings in force when clients.conf says set, whose
+// secret has the digest d: what it says differently than before wins, the rest
+// stays as it was changed at run time (reference.md, section 7).
+func merge(set, current client.Settings, d Digest, was Configured, ownSecret bool) (client.Settings, bool) {
 	m := current
 	old := &was.Settings
 	m.Name, m.KeyID, m.Fingerprint, m.Enabled = set.Name, set.KeyID, set.Fingerprint, set.Enabled
@@ -92,7 +95,7 @@ func merge(set, current client.Settings, was Configured, ownSecret bool) (client
 	pick(&m.ApprovalDelay, old.ApprovalDelay, set.ApprovalDelay)
 	pick(&m.ApprovalDuration, old.ApprovalDuration, set.ApprovalDuration)
 	pick(&m.ApprovedByDefault, old.ApprovedByDefault, set.ApprovedByDefault)
-	if !ownSecret || !sameSecret(was.SecretDigest, set.Secret) {
+	if !ownSecret || d != was.SecretDigest {
 		m.Secret, ownSecret = set.Secret, false
 	}
 	return m, ownSecret
@@ -211,14 +214,26 @@ func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 	// has what it was looked up by.
 	claims := func(set *client.Settings) bool { return set != nil && !keptAway(set.Name) }
 
-	// Most clients stay as they are. That takes a look at the whole secret.
-	stays := make([]bool, len(settings))
+	// Most clients stay as they are, or all are new. Either takes a look at
+	// each whole secret. A digest is kept while the secret is the same.
+	stays, digests := make([]bool, len(settings)), make([]Digest, len(settings))
+	var changes atomic.Int32
 	cores.Each(len(settings), func(i int) {
-		e := r.byName[settings[i].Name]
-		stays[i] = e != nil && e.configured.says(&settings[i])
+		set := &settings[i]
+		e := r.byName[set.Name]
+		if e != nil && e.configured.SecretDigest.sameSecret(set.Secret) {
+			digests[i] = e.configured.SecretDigest
+			stays[i] = e.configured.says(set) && e.hasKeysOf(set)
+		} else {
+			digests[i] = newDigest(set.Secret)
+		}
+		if !stays[i] {
+			changes.Add(1)
+		}
 	})
 
 	p := &plan{buried: map[Identity]grave{}, clients: make([]planned, 0, len(settings))}
+	p.batch.Put = make([]Record, 0, changes.Load())
 	for i := range settings {
 		set := &settings[i]
 		if keptAway(set.Name) {
@@ -229,10 +244,10 @@ func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 		switch {
 		case pl.e == nil:
 			p.sum.Added = append(p.sum.Added, set.Name)
-			pl.change = r.planChange(t, *set, nil)
-		case !stays[i] || !pl.e.hasKeysOf(set):
+			pl.change = r.planChange(t, *set, digests[i], nil)
+		case !stays[i]:
 			p.sum.Changed = append(p.sum.Changed, set.Name)
-			pl.change = r.planChange(t, *set, pl.e)
+			pl.change = r.planChange(t, *set, digests[i], pl.e)
 		default:
 			p.sum.Kept++
 			pl.secret = set.Secret
@@ -291,13 +306,14 @@ func (e *entry) hasKeysOf(set *client.Settings) bool {
 }
 
 // planChange works out what becomes of e, which may be nil, with the settings
-// set.
-func (r *Registry) planChange(t *turn, set client.Settings, e *entry) *change {
-	c := &change{}
-	if e != nil && e.hasKeysOf(&set) {
+// set, whose secret has the digest d.
+func (r *Registry) planChange(t *turn, set client.Settings, d Digest, e *entry) *change {
+	c := &change{configured: configured(set, d)} // what the file says, not what comes of it
+	if e != nil {
 		// A secret that is the same stays the one that is there.
-		c.configured = configured(set, e.configured)
-		set, c.ownSecret = merge(set, e.c.Settings, e.configured, e.ownSecret)
+		set, c.ownSecret = merge(set, e.c.Settings, d, e.configured, e.ownSecret)
+	}
+	if e != nil && e.hasKeysOf(&set) {
 		c.next, c.effects = client.Reconfigure(e.c, set, t.now, spread())
 		return c
 	}
@@ -313,13 +329,7 @@ func (r *Registry) planChange(t *turn, set client.Settings, e *entry) *change {
 			from = append(from, string(id.Kind)+" known from before")
 		}
 	}
-	if e != nil {
-		c.rekeyed = true
-		c.configured = configured(set, e.configured) // what the file says, not what comes of it
-		set, c.ownSecret = merge(set, e.c.Settings, e.configured, e.ownSecret)
-	} else {
-		c.configured = configured(set, Configured{})
-	}
+	c.rekeyed = e != nil
 	if len(olds) == 0 {
 		c.next, c.effects = client.New(set, t.now, spread())
 		return c
@@ -494,10 +504,21 @@ func (r *Registry) start(ctx context.Context, o Options, now client.Instant) err
 	for _, name := range p.sum.KeptAway {
 		t.log(journal.ClientKeptAway, journal.Client(name))
 	}
-	for _, l := range t.logs {
+	r.started = t.logs
+	return nil
+}
+
+// LogStart logs what New has found out about clients, once. With many new ones
+// that takes as long as all else, so that New leaves it for when they are
+// served.
+func (r *Registry) LogStart(ctx context.Context) {
+	r.mu.Lock()
+	logs := r.started
+	r.started = nil
+	r.mu.Unlock()
+	for _, l := range logs {
 		l.event.Log(ctx, r.logger, l.attrs...)
 	}
-	return nil
 }
 
 // restore puts what was saved into the registry, as plan expects to find it,

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"crypto/sha256"
 	"sync"
 	"time"
 
@@ -40,8 +41,12 @@ type Record struct {
 // what it says the next time.
 type Configured struct {
 	Settings     client.Settings // without the secret
-	SecretDigest string          // salted, see digest
+	SecretDigest Digest
 }
+
+// A Digest is what is remembered of a configured secret: a salt, and a keyed
+// hash; see digest. The zero Digest is that of no secret.
+type Digest [saltLen + sha256.Size]byte
 
 // A Grave keeps the status of a name or key that no client holds any more:
 // whatever comes back under it gets that status, because only an operator

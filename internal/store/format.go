@@ -2,205 +2,294 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 	"unique"
 
 	"mandos/internal/client"
-	"mandos/internal/keyid"
 	"mandos/internal/registry"
 	"mandos/internal/secret"
 )
 
-// The types here are version 1 of what is in the file. They don't change:
-// whoever needs something else makes version 2.
-
-type recordV1 struct {
-	Configured settingsV1  `json:"configured"`
-	Digest     string      `json:"secret_digest"`
-	Current    *settingsV1 `json:"current,omitempty"` // nil: as configured
-	OwnSecret  bool        `json:"own_secret,omitempty"`
-	Secret     []byte      `json:"secret,omitempty"` // with OwnSecret
-	Status     statusV1    `json:"status"`
+// A coder writes the fields of an item, or reads them. Version 2 of what is in
+// the file has one function for both, in which each field is named once, in
+// the order of the file. It doesn't change: whoever needs something else makes
+// version 3.
+//
+// Numbers are varints of package encoding/binary, texts have their length in
+// front, times are seconds and nanoseconds since 1970.
+type coder struct {
+	reading bool
+	rest    []byte // to be read
+	out     []byte // written
+	err     error  // the first
 }
 
-// Durations are nanoseconds.
-type settingsV1 struct {
-	KeyID             string        `json:"key_id,omitempty"`
-	Fingerprint       string        `json:"fingerprint,omitempty"`
-	Host              string        `json:"host,omitempty"`
-	Checker           string        `json:"checker"`
-	Timeout           time.Duration `json:"timeout"`
-	ExtendedTimeout   time.Duration `json:"extended_timeout"`
-	Interval          time.Duration `json:"interval"`
-	ApprovalDelay     time.Duration `json:"approval_delay,omitempty"`
-	ApprovalDuration  time.Duration `json:"approval_duration"`
-	ApprovedByDefault bool          `json:"approved_by_default"`
-	Enabled           bool          `json:"enabled"`
-	OnlyTLS13         bool          `json:"only_tls13,omitempty"`
-	AllowExpiredKey   bool          `json:"allow_expired_key,omitempty"`
+// encoded returns what f writes.
+func encoded(f func(*coder)) []byte {
+	var c coder
+	f(&c)
+	return c.out
 }
 
-type statusV1 struct {
-	Enabled             bool      `json:"enabled"`
-	ChangedAt           time.Time `json:"changed_at,omitzero"`
-	ChangedBy           string    `json:"changed_by,omitempty"`
-	ChangedWhy          string    `json:"changed_why,omitempty"`
-	Created             time.Time `json:"created,omitzero"`
-	LastEnabled         time.Time `json:"last_enabled,omitzero"`
-	LastCheckedOK       time.Time `json:"last_checked_ok,omitzero"`
-	LastApprovalRequest time.Time `json:"last_approval_request,omitzero"`
-	LastCheckerStatus   int       `json:"last_checker_status"`
-	LastCheckerSignal   int       `json:"last_checker_signal,omitempty"`
-	Grace               bool      `json:"grace,omitempty"`
-	At                  time.Time `json:"at"`
-	Expires             time.Time `json:"expires,omitzero"`
-	Decision            string    `json:"decision,omitempty"`
-	DecisionUntil       time.Time `json:"decision_until,omitzero"`
+// decode has f read all of b.
+func decode(b []byte, f func(*coder)) error {
+	c := coder{reading: true, rest: b}
+	f(&c)
+	if c.err == nil && len(c.rest) > 0 {
+		return errors.New("it is too long")
+	}
+	return c.err
 }
 
-type graveV1 struct {
-	Status  statusV1 `json:"status"`
-	Removed bool     `json:"removed,omitempty"`
-}
-
-// one returns one string for all equal ones: most clients have the same.
-func one(s string) string { return unique.Make(s).Value() }
-
-var decisions = map[client.Decision]string{client.Undecided: "", client.Approved: "approved", client.Disapproved: "denied"}
-
-func newStatusV1(s *client.Saved) statusV1 {
-	return statusV1{
-		s.Enabled, s.Change.At, s.Change.By, s.Change.Why,
-		s.Created, s.LastEnabled, s.LastCheckedOK, s.LastApprovalRequest,
-		s.LastCheckerStatus, s.LastCheckerSignal, s.Grace,
-		s.At, s.Expires, decisions[s.Decision], s.DecisionUntil,
+// fail gives up reading: what follows is zero.
+func (c *coder) fail(why string) {
+	if c.err == nil {
+		c.err, c.rest = errors.New(why), nil
 	}
 }
 
-func (v *statusV1) saved() (client.Saved, error) {
-	s := client.Saved{
-		Facts: client.Facts{
-			Enabled:             v.Enabled,
-			Change:              client.Change{At: v.ChangedAt, By: one(v.ChangedBy), Why: one(v.ChangedWhy)},
-			Created:             v.Created,
-			LastEnabled:         v.LastEnabled,
-			LastCheckedOK:       v.LastCheckedOK,
-			LastApprovalRequest: v.LastApprovalRequest,
-			LastCheckerStatus:   v.LastCheckerStatus,
-			LastCheckerSignal:   v.LastCheckerSignal,
-			Grace:               v.Grace,
-		},
-		At:            v.At,
-		Expires:       v.Expires,
-		DecisionUntil: v.DecisionUntil,
+// take returns the next n bytes.
+func (c *coder) take(n uint64) []byte {
+	if n > uint64(len(c.rest)) {
+		c.fail("it is too short")
+		return nil
 	}
-	for d, text := range decisions {
-		if text == v.Decision {
-			s.Decision = d
-			return s, nil
+	b := c.rest[:n]
+	c.rest = c.rest[n:]
+	return b
+}
+
+// fixed is for what always has the same length.
+func (c *coder) fixed(b []byte) {
+	if !c.reading {
+		c.out = append(c.out, b...)
+		return
+	}
+	clear(b)
+	copy(b, c.take(uint64(len(b))))
+}
+
+func integer[T ~int | ~int32 | ~int64](c *coder, v *T) {
+	if !c.reading {
+		c.out = binary.AppendVarint(c.out, int64(*v))
+		return
+	}
+	n, length := binary.Varint(c.rest)
+	if *v = T(n); length <= 0 || int64(*v) != n {
+		c.fail("it has no number where there should be one")
+		return
+	}
+	c.rest = c.rest[length:]
+}
+
+func (c *coder) natural(v *uint64) {
+	if !c.reading {
+		c.out = binary.AppendUvarint(c.out, *v)
+		return
+	}
+	n, length := binary.Uvarint(c.rest)
+	if *v = n; length <= 0 {
+		c.fail("it has no number where there should be one")
+		return
+	}
+	c.rest = c.rest[length:]
+}
+
+func (c *coder) bool(v *bool) {
+	var b [1]byte
+	if *v {
+		b[0] = 1
+	}
+	c.fixed(b[:])
+	if *v = b[0] == 1; b[0] > 1 {
+		c.fail("it says neither yes nor no where it should")
+	}
+}
+
+// bytes returns b, or what is read. That is only lent.
+func (c *coder) bytes(b []byte) []byte {
+	n := uint64(len(b))
+	c.natural(&n)
+	if !c.reading {
+		c.out = append(c.out, b...)
+		return b
+	}
+	return c.take(n)
+}
+
+// text leaves *v alone where it is that text already.
+func (c *coder) text(v *string) {
+	if !c.reading {
+		c.natural(new(uint64(len(*v))))
+		c.out = append(c.out, *v...)
+	} else if b := c.bytes(nil); string(b) != *v {
+		*v = string(b)
+	}
+}
+
+// common is text that many clients have.
+func (c *coder) common(v *string) {
+	if c.text(v); c.reading {
+		*v = unique.Make(*v).Value()
+	}
+}
+
+func (c *coder) time(v *time.Time) {
+	seconds, nanoseconds := v.Unix(), int32(v.Nanosecond())
+	integer(c, &seconds)
+	integer(c, &nanoseconds)
+	if c.reading {
+		*v = time.Unix(seconds, int64(nanoseconds)).UTC()
+	}
+}
+
+func (c *coder) record(r *registry.Record) {
+	from := len(c.out)
+	c.settings(&r.Configured.Settings)
+	to := len(c.out)
+	c.fixed(r.Configured.SecretDigest[:])
+	changed := false // at run time
+	if !c.reading {
+		changed = !bytes.Equal(c.out[from:to], encoded(func(c *coder) { c.settings(&r.Current) }))
+	}
+	if c.bool(&changed); c.reading {
+		r.Current = r.Configured.Settings
+	}
+	if changed {
+		c.settings(&r.Current)
+	}
+	if c.bool(&r.OwnSecret); r.OwnSecret {
+		s := c.bytes(r.Current.Secret.Reveal())
+		if c.reading {
+			r.Current.Secret = secret.New(bytes.Clone(s))
 		}
 	}
-	return s, errors.New("it has an unknown decision")
+	c.saved(&r.Saved)
 }
 
-func newSettingsV1(s *client.Settings) settingsV1 {
-	v := settingsV1{
-		Host: s.Host, Checker: s.Checker,
-		Timeout: s.Timeout, ExtendedTimeout: s.ExtendedTimeout, Interval: s.Interval,
-		ApprovalDelay: s.ApprovalDelay, ApprovalDuration: s.ApprovalDuration,
-		ApprovedByDefault: s.ApprovedByDefault, Enabled: s.Enabled,
-		OnlyTLS13: s.Generation == client.OnlyTLS13, AllowExpiredKey: s.AllowExpiredKey,
+// settings is for all but name and secret.
+func (c *coder) settings(s *client.Settings) {
+	c.fixed(s.KeyID[:])
+	c.fixed(s.Fingerprint[:])
+	if c.reading {
+		s.Host = s.Name // as a rule, and one string will do
 	}
-	if !s.KeyID.IsZero() {
-		v.KeyID = s.KeyID.String()
-	}
-	if !s.Fingerprint.IsZero() {
-		v.Fingerprint = s.Fingerprint.String()
-	}
-	return v
-}
-
-func (v *settingsV1) settings(name string) (client.Settings, error) {
-	s := client.Settings{
-		Name: name, Host: v.Host, Checker: one(v.Checker),
-		Timeout: v.Timeout, ExtendedTimeout: v.ExtendedTimeout, Interval: v.Interval,
-		ApprovalDelay: v.ApprovalDelay, ApprovalDuration: v.ApprovalDuration,
-		ApprovedByDefault: v.ApprovedByDefault, Enabled: v.Enabled,
-		AllowExpiredKey: v.AllowExpiredKey,
-	}
-	if v.OnlyTLS13 {
+	c.text(&s.Host)
+	c.common(&s.Checker)
+	integer(c, &s.Timeout)
+	integer(c, &s.ExtendedTimeout)
+	integer(c, &s.Interval)
+	integer(c, &s.ApprovalDelay)
+	integer(c, &s.ApprovalDuration)
+	c.bool(&s.ApprovedByDefault)
+	c.bool(&s.Enabled)
+	onlyTLS13 := s.Generation == client.OnlyTLS13
+	c.bool(&onlyTLS13)
+	if s.Generation = client.AnyGeneration; onlyTLS13 {
 		s.Generation = client.OnlyTLS13
 	}
-	var err error
-	if v.KeyID != "" {
-		if s.KeyID, err = keyid.ParseKeyID(v.KeyID); err != nil {
-			return s, err
+	c.bool(&s.AllowExpiredKey)
+}
+
+// decisions are their texts in all versions.
+var decisions = map[client.Decision]string{client.Undecided: "", client.Approved: "approved", client.Disapproved: "denied"}
+
+// decision returns the one that text means.
+func decision(text string) (client.Decision, error) {
+	for d, is := range decisions {
+		if is == text {
+			return d, nil
 		}
 	}
-	if v.Fingerprint != "" {
-		s.Fingerprint, err = keyid.ParseFingerprint(v.Fingerprint)
-	}
-	return s, err
+	return client.Undecided, errors.New("it has an unknown decision")
 }
 
-func newRecordV1(r *registry.Record) *recordV1 {
-	v := &recordV1{
-		Configured: newSettingsV1(&r.Configured.Settings),
-		Digest:     r.Configured.SecretDigest,
-		OwnSecret:  r.OwnSecret,
-		Status:     newStatusV1(&r.Saved),
-	}
-	if current := newSettingsV1(&r.Current); current != v.Configured {
-		v.Current = &current
-	}
-	if r.OwnSecret {
-		v.Secret = r.Current.Secret.Reveal()
-	}
-	return v
-}
-
-func (v *recordV1) record(key []byte) (registry.Record, error) {
-	name := string(key)
-	if v.Configured.Host == name { // as a rule
-		v.Configured.Host = name
-	}
-	r := registry.Record{Name: name, OwnSecret: v.OwnSecret}
+func (c *coder) saved(s *client.Saved) {
+	c.bool(&s.Enabled)
+	c.time(&s.Change.At)
+	c.common(&s.Change.By)
+	c.common(&s.Change.Why)
+	c.time(&s.Created)
+	c.time(&s.LastEnabled)
+	c.time(&s.LastCheckedOK)
+	c.time(&s.LastApprovalRequest)
+	integer(c, &s.LastCheckerStatus)
+	integer(c, &s.LastCheckerSignal)
+	c.bool(&s.Grace)
+	c.time(&s.At)
+	c.time(&s.Expires)
+	text := decisions[s.Decision]
+	c.text(&text)
 	var err error
-	if r.Configured.Settings, err = v.Configured.settings(name); err != nil {
-		return r, err
+	if s.Decision, err = decision(text); err != nil {
+		c.fail(err.Error())
 	}
-	r.Configured.SecretDigest = v.Digest
-	r.Current = r.Configured.Settings
-	if v.Current != nil {
-		if r.Current, err = v.Current.settings(name); err != nil {
-			return r, err
-		}
-	}
-	if v.OwnSecret {
-		r.Current.Secret = secret.New(v.Secret)
-	}
-	r.Saved, err = v.Status.saved()
-	return r, err
+	c.time(&s.DecisionUntil)
 }
 
-func newGraveV1(g *registry.Grave) *graveV1 {
-	return &graveV1{newStatusV1(&g.Saved), g.Removed}
-}
-
-func (v *graveV1) grave(key []byte) (registry.Grave, error) {
-	kind, value, ok := bytes.Cut(key, []byte{0})
-	if !ok {
-		return registry.Grave{}, errors.New("it has no kind")
-	}
-	saved, err := v.Status.saved()
-	return registry.Grave{
-		Identity: registry.Identity{Kind: registry.Kind(kind), Value: string(value)},
-		Saved:    saved,
-		Removed:  v.Removed,
-	}, err
+func (c *coder) grave(g *registry.Grave) {
+	c.saved(&g.Saved)
+	c.bool(&g.Removed)
 }
 
 func graveKey(id registry.Identity) []byte {
 	return []byte(string(id.Kind) + "\x00" + id.Value)
 }
+
+// A summary tells whether all items are there.
+type summary struct {
+	Seen  time.Time `json:"seen"` // as in version 1
+	Items uint64    `json:"items"`
+	Sum   uint64    `json:"sum"` // of the checksums, modulo 2 to the 64
+}
+
+func (c *coder) summary(s *summary) {
+	c.time(&s.Seen)
+	c.natural(&s.Items)
+	c.natural(&s.Sum)
+}
+
+// The functions below read an item of any version.
+
+func readRecord(version byte, key, body []byte) (r registry.Record, err error) {
+	r.Name = string(key)
+	r.Configured.Settings.Name = r.Name
+	switch version {
+	case 1:
+		return readRecordV1(r.Name, body)
+	case 2:
+		return r, decode(body, func(c *coder) { c.record(&r) })
+	}
+	return r, unknown(version)
+}
+
+func readGrave(version byte, key, body []byte) (g registry.Grave, err error) {
+	kind, value, ok := bytes.Cut(key, []byte{0})
+	if !ok {
+		return g, errors.New("it has no kind")
+	}
+	g.Identity = registry.Identity{Kind: registry.Kind(kind), Value: string(value)}
+	switch version {
+	case 1:
+		return g, readGraveV1(&g, body)
+	case 2:
+		return g, decode(body, func(c *coder) { c.grave(&g) })
+	}
+	return g, unknown(version)
+}
+
+func readSummary(version byte, _, body []byte) (s summary, err error) {
+	switch version {
+	case 1:
+		return s, json.Unmarshal(body, &s)
+	case 2:
+		return s, decode(body, func(c *coder) { c.summary(&s) })
+	}
+	return s, unknown(version)
+}
+
+func unknown(version byte) error { return fmt.Errorf("it has the version %d", version) }

@@ -11,10 +11,10 @@
 //	meta    "version": the version of the format, decimal
 //	        "summary": the last instant seen, and the number and the sum
 //	                   of the checksums of all items below
-//	clients a client's name: an item, see recordV1
-//	graves  kind, 0, value:  an item, see graveV1
+//	clients a client's name: an item, see coder.record
+//	graves  kind, 0, value:  an item, see coder.grave
 //
-// An item is one byte of version, eight of checksum, and JSON. The checksum
+// An item is one byte of version, eight of checksum, and what it says. The checksum
 // covers bucket, key and version, too, so that an item in a wrong place is
 // noticed; the summary makes missing ones be noticed.
 package store
@@ -24,7 +24,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,8 +46,9 @@ import (
 const (
 	fileName = "clients.db"
 	// version is that of the format. A change that an older program would
-	// misread raises it, and has check bring an older file up to it.
-	version = 1
+	// misread raises it. What is in an older file is read as it is, and the
+	// first commit makes it one of this version.
+	version = 2
 	// pageSize is fixed, so that a file can move to a machine with other
 	// pages of memory.
 	pageSize = 4096
@@ -69,6 +69,7 @@ var (
 	metaBucket    = []byte("meta")
 	clientsBucket = []byte("clients")
 	gravesBucket  = []byte("graves")
+	versionText   = strconv.Itoa(version)
 	versionKey    = []byte("version")
 	summaryKey    = []byte("summary")
 )
@@ -224,7 +225,7 @@ func (s *Store) damaged(why string) error {
 func (s *Store) create(dir string) error {
 	temp, db, _, err := s.build(dir, func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(metaBucket)
-		if err := meta.Put(versionKey, []byte(strconv.Itoa(version))); err != nil {
+		if err := meta.Put(versionKey, []byte(versionText)); err != nil {
 			return err
 		}
 		return putSummary(meta, summary{})
@@ -354,63 +355,55 @@ func checksum(bucket, key []byte, version byte, body []byte) uint64 {
 const itemHeader = 1 + 8
 
 // seal makes an item.
-func seal(bucket, key []byte, body any) ([]byte, error) {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	item := make([]byte, itemHeader, itemHeader+len(b))
-	item[0] = version
-	binary.BigEndian.PutUint64(item[1:], checksum(bucket, key, version, b))
-	return append(item, b...), nil
+func seal(bucket, key []byte, f func(*coder)) []byte {
+	c := coder{out: make([]byte, itemHeader, 512)}
+	f(&c)
+	c.out[0] = version
+	binary.BigEndian.PutUint64(c.out[1:], checksum(bucket, key, version, c.out[itemHeader:]))
+	return c.out
 }
 
-// unseal reads an item into body, and returns its checksum.
-func unseal(bucket, key, item []byte, body any) (uint64, error) {
+// unseal has read make what an item says of its version, key and body, and
+// returns its checksum, too.
+func unseal[T any](bucket, key, item []byte, read func(version byte, key, body []byte) (T, error)) (v T, sum uint64, err error) {
 	if len(item) < itemHeader {
-		return 0, errors.New("it is too short")
+		return v, 0, errors.New("it is too short")
 	}
-	sum := binary.BigEndian.Uint64(item[1:])
+	sum = binary.BigEndian.Uint64(item[1:])
 	if sum != checksum(bucket, key, item[0], item[itemHeader:]) {
-		return 0, errors.New("it has a wrong checksum")
+		return v, 0, errors.New("it has a wrong checksum")
 	}
-	if item[0] != version {
-		return 0, fmt.Errorf("it has the version %d", item[0])
-	}
-	if body, ok := body.(interface{ parse([]byte) bool }); ok && body.parse(item[itemHeader:]) {
-		return sum, nil
-	}
-	return sum, json.Unmarshal(item[itemHeader:], body)
-}
-
-// A summary tells whether all items are there.
-type summary struct {
-	Seen  time.Time `json:"seen"`
-	Items uint64    `json:"items"`
-	Sum   uint64    `json:"sum"` // of the checksums, modulo 2 to the 64
+	v, err = read(item[0], key, item[itemHeader:])
+	return v, sum, err
 }
 
 func putSummary(meta *bbolt.Bucket, s summary) error {
-	item, err := seal(metaBucket, summaryKey, s)
+	return meta.Put(summaryKey, seal(metaBucket, summaryKey, func(c *coder) { c.summary(&s) }))
+}
+
+// summary reads the summary.
+func (s *Store) summary(tx *bbolt.Tx) (summary, error) {
+	sum, _, err := unseal(metaBucket, summaryKey, tx.Bucket(metaBucket).Get(summaryKey), readSummary)
 	if err != nil {
-		return err
+		return sum, s.damaged("its summary: " + err.Error())
 	}
-	return meta.Put(summaryKey, item)
+	return sum, nil
 }
 
 // Load implements [registry.Store].
 func (s *Store) Load() (state registry.State, err error) {
 	err = s.guard(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
-			var sum, found summary
-			if _, err := unseal(metaBucket, summaryKey, tx.Bucket(metaBucket).Get(summaryKey), &sum); err != nil {
-				return s.damaged("its summary: " + err.Error())
-			}
-			state.Seen = sum.Seen
-			if state.Records, err = load(s, tx.Bucket(clientsBucket), clientsBucket, &found, (*recordV1).record); err != nil {
+			sum, err := s.summary(tx)
+			if err != nil {
 				return err
 			}
-			if state.Graves, err = load(s, tx.Bucket(gravesBucket), gravesBucket, &found, (*graveV1).grave); err != nil {
+			state.Seen = sum.Seen
+			var found summary
+			if state.Records, err = load(s, tx.Bucket(clientsBucket), clientsBucket, &found, readRecord); err != nil {
+				return err
+			}
+			if state.Graves, err = load(s, tx.Bucket(gravesBucket), gravesBucket, &found, readGrave); err != nil {
 				return err
 			}
 			if found.Items != sum.Items || found.Sum != sum.Sum {
@@ -435,7 +428,7 @@ func (s *Store) forget(tx *bbolt.Tx) {
 
 // load reads all items of a bucket, and adds them to found. Finding them is
 // for one goroutine; reading them is most of the work.
-func load[Body, T any](s *Store, bucket *bbolt.Bucket, name []byte, found *summary, convert func(*Body, []byte) (T, error)) ([]T, error) {
+func load[T any](s *Store, bucket *bbolt.Bucket, name []byte, found *summary, read func(version byte, key, body []byte) (T, error)) ([]T, error) {
 	var items [][2][]byte
 	err := bucket.ForEach(func(k, v []byte) error {
 		if !bytes.Equal(bucket.Get(k), v) {
@@ -450,11 +443,7 @@ func load[Body, T any](s *Store, bucket *bbolt.Bucket, name []byte, found *summa
 	all, sums, errs := make([]T, len(items)), make([]uint64, len(items)), make([]error, len(items))
 	cores.Each(len(items), func(i int) {
 		errs[i] = s.guard(func() (err error) {
-			k, v := items[i][0], items[i][1]
-			var body Body
-			if sums[i], err = unseal(name, k, v, &body); err == nil {
-				all[i], err = convert(&body, k)
-			}
+			all[i], sums[i], err = unseal(name, items[i][0], items[i][1], read)
 			return err
 		})
 	})
@@ -481,12 +470,10 @@ func (s *Store) Commit(b registry.Batch) error {
 			return s.failed(fmt.Errorf("%w; that is why it is written anew, which fails, too: %w%s", s.doubt, err, hint(err)))
 		}
 	}
-	changes, err := changes(b)
-	if err == nil {
-		err = s.guard(func() error {
-			return s.db.Update(func(tx *bbolt.Tx) error { return s.apply(tx, b.Seen, changes) })
-		})
-	}
+	changes := changes(b)
+	err := s.guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error { return s.apply(tx, b.Seen, changes) })
+	})
 	failpoint("after commit")
 	if err != nil {
 		write, ok := errors.AsType[*fs.PathError](err)
@@ -518,41 +505,46 @@ type change struct {
 // bbolt keeps keys sorted, and a commit of many new ones in another order
 // takes several times as long. Making the items is most of the work, and
 // needs no transaction.
-func changes(b registry.Batch) ([]change, error) {
-	var all []change
+func changes(b registry.Batch) []change {
+	dropped := make([]change, 0, len(b.Delete)+len(b.Unbury))
 	for _, name := range b.Delete {
-		all = append(all, change{clientsBucket, []byte(name), nil})
+		dropped = append(dropped, change{clientsBucket, []byte(name), nil})
 	}
 	for _, id := range b.Unbury {
-		all = append(all, change{gravesBucket, graveKey(id), nil})
+		dropped = append(dropped, change{gravesBucket, graveKey(id), nil})
 	}
-	dropped := len(all)
-	all = slices.Grow(all, len(b.Put)+len(b.Bury))[:dropped+len(b.Put)+len(b.Bury)]
-	errs := make([]error, len(b.Put)+len(b.Bury))
-	cores.Each(len(errs), func(i int) {
-		c := &all[dropped+i]
-		var body any
+	put := make([]change, len(b.Put)+len(b.Bury))
+	cores.Each(len(put), func(i int) {
+		c := change{bucket: clientsBucket}
+		var body func(*coder)
 		if i < len(b.Put) {
-			c.bucket, c.key, body = clientsBucket, []byte(b.Put[i].Name), newRecordV1(&b.Put[i])
+			r := &b.Put[i]
+			c.key, body = []byte(r.Name), func(c *coder) { c.record(r) }
 		} else {
 			g := &b.Bury[i-len(b.Put)]
-			c.bucket, c.key, body = gravesBucket, graveKey(g.Identity), newGraveV1(g)
+			c.bucket, c.key, body = gravesBucket, graveKey(g.Identity), func(c *coder) { c.grave(g) }
 		}
-		c.item, errs[i] = seal(c.bucket, c.key, body)
+		c.item = seal(c.bucket, c.key, body)
+		put[i] = c
 	})
-	slices.SortStableFunc(all[dropped:], func(a, b change) int {
+	slices.SortStableFunc(put, func(a, b change) int {
 		return cmp.Or(bytes.Compare(a.bucket, b.bucket), bytes.Compare(a.key, b.key))
 	})
-	return all, errors.Join(errs...)
+	return append(dropped, put...)
 }
 
 func (s *Store) apply(tx *bbolt.Tx, seen time.Time, changes []change) error {
 	meta := tx.Bucket(metaBucket)
-	var sum summary
-	if _, err := unseal(metaBucket, summaryKey, meta.Get(summaryKey), &sum); err != nil {
-		return s.damaged("its summary: " + err.Error())
+	sum, err := s.summary(tx)
+	if err != nil {
+		return err
 	}
 	sum.Seen = seen
+	if string(meta.Get(versionKey)) != versionText {
+		if err := meta.Put(versionKey, []byte(versionText)); err != nil {
+			return err
+		}
+	}
 	for i := range changes {
 		c := &changes[i]
 		bucket := tx.Bucket(c.bucket)
@@ -561,7 +553,6 @@ func (s *Store) apply(tx *bbolt.Tx, seen time.Time, changes []change) error {
 			sum.Items--
 			sum.Sum -= binary.BigEndian.Uint64(old[1:])
 		}
-		var err error
 		if c.item == nil {
 			failpoint("drop")
 			err = bucket.Delete(c.key)

@@ -65,7 +65,7 @@ func fullRecord(name string) registry.Record {
 	current.Timeout, current.Secret = 9*time.Minute, secret.New([]byte("changed\x00secret of "+name))
 	return registry.Record{
 		Name:       name,
-		Configured: registry.Configured{Settings: set, SecretDigest: "digest of " + name},
+		Configured: registry.Configured{Settings: set, SecretDigest: registry.Digest([]byte(fmt.Sprintf("%048s", name))[:48])},
 		Current:    current,
 		OwnSecret:  true,
 		Saved: client.Saved{
@@ -360,8 +360,8 @@ func TestMissingItem(t *testing.T) {
 		"an old record is back": func(tx *bbolt.Tx) error {
 			old := fullRecord("client1")
 			old.Saved.LastCheckerStatus = 0
-			item, err := seal(clientsBucket, []byte("client1"), newRecordV1(&old))
-			return errors.Join(err, tx.Bucket(clientsBucket).Put([]byte("client1"), item))
+			item := seal(clientsBucket, []byte("client1"), func(c *coder) { c.record(&old) })
+			return tx.Bucket(clientsBucket).Put([]byte("client1"), item)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -393,12 +393,12 @@ func TestNewerFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(versionKey, []byte("2")) })
+	err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(versionKey, []byte("3")) })
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
 	_, err = read(dir)
-	if err == nil || !strings.Contains(err.Error(), "newer mandos (format 2; this one knows up to 1)") {
+	if err == nil || !strings.Contains(err.Error(), "newer mandos (format 3; this one knows up to 2)") {
 		t.Errorf("error %v, want that the file is of a newer version", err)
 	}
 }
