@@ -102,7 +102,7 @@ func (a *announcer) run(ctx context.Context) {
 func connect(ctx context.Context) (*dbus.Conn, error) {
 	connCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	conn, err := sysbus.Connect(dbus.WithContext(connCtx),
+	conn, err := sysbus.ConnectDirected(dbus.WithContext(connCtx),
 		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if !stop() && err == nil {
 		conn.Close()
@@ -198,7 +198,10 @@ func (s *session) currentOwner(ctx context.Context) (string, error) {
 
 func (s *session) handle(ctx context.Context, signal *dbus.Signal) {
 	switch {
-	case signal.Name == "org.freedesktop.DBus.NameOwnerChanged":
+	case signal.Sender == "org.freedesktop.DBus":
+		if signal.Name != "org.freedesktop.DBus.NameOwnerChanged" {
+			return
+		}
 		var name, from, to string
 		if dbus.Store(signal.Body, &name, &from, &to) == nil && name == busName {
 			s.ownerChanged(ctx, to)

@@ -454,11 +454,31 @@ func TestAvahiComesAndGoes(t *testing.T) {
 		f.vanish()
 		a.expect(journal.AvahiMissing, "")
 	}
-	// An impostor's signal, under the same path, changes nothing.
+	// An impostor's signals, to everybody and to each by itself, change nothing.
 	f := newFake(b)
 	f.appear()
 	expectCommit(t, f, mandos("Mandos"))
-	if err := b.connect().Emit("/Client1/EntryGroup1", groupIface+".StateChanged", groupCollision, ""); err != nil {
+	impostor := b.connect()
+	var names []string
+	if err := impostor.BusObject().Call("org.freedesktop.DBus.ListNames", 0).Store(&names); err != nil {
+		t.Fatal(err)
+	}
+	emit := func(path dbus.ObjectPath, iface, member string, values ...any) {
+		for _, to := range append(names, "") {
+			m := &dbus.Message{Type: dbus.TypeSignal, Body: values, Headers: map[dbus.HeaderField]dbus.Variant{
+				dbus.FieldPath: dbus.MakeVariant(path), dbus.FieldInterface: dbus.MakeVariant(iface), dbus.FieldMember: dbus.MakeVariant(member),
+				dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(values...)),
+			}}
+			if to != "" {
+				m.Headers[dbus.FieldDestination] = dbus.MakeVariant(to)
+			}
+			impostor.Send(m, nil)
+		}
+	}
+	emit("/Client1/EntryGroup1", groupIface, "StateChanged", groupCollision, "")
+	emit("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", busName, "", "")
+	emit("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", busName, "", impostor.Names()[0])
+	if err := impostor.BusObject().Call("org.freedesktop.DBus.ListNames", 0).Err; err != nil { // they are sent
 		t.Fatal(err)
 	}
 	f.emit("/Client1/EntryGroup1", groupIface, groupEstablished)

@@ -16,7 +16,7 @@ import (
 
 // TestPolicy: with the policy that is installed, a user who is neither root
 // nor the daemon can call no method of any object, our own interfaces,
-// Introspect and ObjectManager included, and hears no signal.
+// Introspect and ObjectManager included, send it no signal, and hears none.
 func TestPolicy(t *testing.T) {
 	if os.Getuid() != 0 {
 		Missing(t, "root, to be another user")
@@ -96,7 +96,7 @@ func TestPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(got.Through) > 0 {
-		t.Errorf("a stranger may call %q", got.Through)
+		t.Errorf("a stranger may send %q", got.Through)
 	}
 	if len(got.Heard) > 0 {
 		t.Errorf("a stranger hears %q", got.Heard)

@@ -3,7 +3,6 @@
 package sysbus
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -19,14 +18,27 @@ import (
 // socket. Unlike [dbus.ConnectSystemBus] it doesn't offer to take file
 // descriptors, so the bus passes no message on that has some. Every user may
 // send a signal to everybody, and godbus panics over a list of descriptors,
-// and leaves those open that nobody asked for.
+// and leaves those open that nobody asked for. Signals that are sent to this
+// connection alone are left out, too: what remains has the sender that a match
+// rule asks for, or is from the bus.
 func Connect(opts ...dbus.ConnOption) (*dbus.Conn, error) {
-	conn, _, err := ConnectSignals(opts...)
+	conn, _, err := connect(false, opts)
+	return conn, err
+}
+
+// ConnectDirected is Connect for who wants signals that are sent to it alone.
+// They may be from anybody, and have at most 4 KiB.
+func ConnectDirected(opts ...dbus.ConnOption) (*dbus.Conn, error) {
+	conn, _, err := connect(true, opts)
 	return conn, err
 }
 
 // ConnectSignals is Connect for who sends many signals.
 func ConnectSignals(opts ...dbus.ConnOption) (*dbus.Conn, *Signals, error) {
+	return connect(false, opts)
+}
+
+func connect(directed bool, opts []dbus.ConnOption) (*dbus.Conn, *Signals, error) {
 	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
 	if address == "" {
 		address = "unix:path=/var/run/dbus/system_bus_socket"
@@ -37,7 +49,7 @@ func ConnectSignals(opts ...dbus.ConnOption) (*dbus.Conn, *Signals, error) {
 	}
 	signals := NewSignals(c)
 	opts = append(slices.Clip(opts), dbus.WithSerialGenerator(signals.serials))
-	conn, err := dbus.NewConn(buffered{bufio.NewReader(c), c}, opts...)
+	conn, err := dbus.NewConn(incomingOf(c, directed), opts...)
 	if err != nil {
 		c.Close()
 		return nil, nil, err
@@ -51,14 +63,6 @@ func ConnectSignals(opts ...dbus.ConnOption) (*dbus.Conn, *Signals, error) {
 	}
 	return conn, signals, nil
 }
-
-// buffered reads a message at once, not field by field.
-type buffered struct {
-	in *bufio.Reader
-	net.Conn
-}
-
-func (b buffered) Read(p []byte) (int, error) { return b.in.Read(p) }
 
 // dial connects to the first of the addresses that can be reached (D-Bus
 // Specification, "Server Addresses").

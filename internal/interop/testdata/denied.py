@@ -1,6 +1,6 @@
 """Makes the calls on standard input (JSON: path, interface, member, texts as
-arguments), over the bus at the address given, and prints those that the bus
-let through. Then it listens until a line comes, and prints what it heard."""
+arguments), over the bus at the address given, and signals, and prints those
+that the bus let through. Then it listens until a line comes, and prints what it heard."""
 import json
 import sys
 
@@ -23,6 +23,27 @@ for name in ("se.recompile.Mandos", "se.bsnet.fukt.Mandos"):
             if "org.freedesktop.DBus.Error.AccessDenied" in e.message:
                 continue
         through.append("%s %s %s.%s" % (name, path, interface, member))
+refused = set()
+
+
+def note(connection, message, incoming):
+    if incoming and message.get_error_name() == "org.freedesktop.DBus.Error.AccessDenied":
+        refused.add(message.get_reply_serial())
+    return message
+
+
+bus.add_filter(note)
+sent = {}
+owner = bus.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetNameOwner",
+                      GLib.Variant("(s)", ("se.recompile.Mandos",)), None, Gio.DBusCallFlags.NONE, 30000, None).unpack()[0]
+for name in ("se.recompile.Mandos", "se.bsnet.fukt.Mandos", owner):
+    message = Gio.DBusMessage.new_signal("/", "org.freedesktop.DBus.Properties", "PropertiesChanged")
+    message.set_destination(name)
+    _, serial = bus.send_message(message, Gio.DBusSendMessageFlags.NONE)
+    sent[serial] = "a signal to " + name
+bus.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Peer", "Ping",
+              None, None, Gio.DBusCallFlags.NONE, 30000, None)  # the answers to them have come
+through += [what for serial, what in sent.items() if serial not in refused]
 heard = []
 bus.signal_subscribe(None, None, None, None, None, Gio.DBusSignalFlags.NONE,
                      lambda c, sender, path, interface, member, args: heard.append("%s.%s" % (interface, member)))
