@@ -102,7 +102,7 @@ func Run(ctx context.Context, o Options) error {
 // clientTLS returns what makes the server's TLS connections: in TLS, it is the
 // client.
 func clientTLS(policy keytls.Policy) func(net.Conn) server.TLS {
-	cfg := &keytls.Config{Policy: policy}
+	cfg := &keytls.Config{Policy: policy, HoldFinished: true}
 	return func(conn net.Conn) server.TLS { return keytls.Client(conn, cfg) }
 }
 

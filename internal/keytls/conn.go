@@ -14,6 +14,8 @@ import (
 // closeWait is how long CloseNotify waits for the peer's close_notify.
 const closeWait = time.Second
 
+var errClosed = errors.New("close_notify has been sent; nothing can be written after it")
+
 type role bool
 
 const (
@@ -134,6 +136,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if err := c.Handshake(); err != nil {
 		return 0, err
 	}
+	if err := c.flushHeld(); err != nil {
+		return 0, err
+	}
 	c.in.Lock()
 	defer c.in.Unlock()
 	if len(b) == 0 {
@@ -158,9 +163,25 @@ func (c *Conn) Write(b []byte) (int, error) {
 	c.out.Lock()
 	defer c.out.Unlock()
 	if c.out.closed {
-		return 0, errors.New("close_notify has been sent; nothing can be written after it")
+		return 0, errClosed
 	}
-	return c.writeData(b)
+	return c.writeData(b, false)
+}
+
+// WriteLast writes all of b and then close_notify, in one write where b isn't
+// large.
+func (c *Conn) WriteLast(b []byte) error {
+	if err := c.Handshake(); err != nil {
+		return err
+	}
+	c.out.Lock()
+	defer c.out.Unlock()
+	if c.out.closed {
+		return errClosed
+	}
+	c.out.closed = true
+	_, err := c.writeData(b, true)
+	return err
 }
 
 // CloseWrite sends close_notify; nothing can be written after it. The peer may

@@ -239,5 +239,9 @@ func (hs *clientState13) sendFinished() error {
 	if err := hs.c.queue(wire.TypeHandshake, msg); err != nil {
 		return err
 	}
+	if hs.c.config().HoldFinished {
+		hs.c.out.held.Store(true)
+		return nil
+	}
 	return hs.c.flush()
 }

@@ -23,6 +23,11 @@ type Config struct {
 	// ECDSA or RSA); its public half is sent as a raw public key.
 	Key crypto.Signer
 
+	// For the TLS client's role in TLS 1.3: the end of the handshake waits for
+	// the first Write, Read or CloseWrite after it, and goes with that if it
+	// can. Without any of these the peer never learns that it is over.
+	HoldFinished bool
+
 	certificates certificateType // for tests; nil: raw public keys
 }
 

@@ -62,7 +62,8 @@ type writer struct {
 	err    error // why nothing more can be written
 	closed bool  // close_notify has been sent
 
-	flight       []byte // records that wait for flush
+	flight       []byte      // records that wait for flush
+	held         atomic.Bool // flight is the end of the handshake: see Config.HoldFinished
 	protection   schedule.Records
 	traffic      *schedule.Traffic // TLS 1.3
 	updateWanted atomic.Bool       // the peer asked for a KeyUpdate
@@ -96,7 +97,9 @@ func (w *writer) fail(err error) {
 
 // release gives back what only the handshake needed.
 func (c *Conn) release() {
-	c.out.flight = nil
+	if !c.out.held.Load() {
+		c.out.flight = nil
+	}
 	if len(c.in.raw) == 0 {
 		c.in.raw, c.in.buf = nil, nil
 	}
@@ -364,6 +367,7 @@ func (c *Conn) flush() error {
 	}
 	_, err := c.conn.Write(w.flight)
 	w.flight = w.flight[:0]
+	w.held.Store(false)
 	if err != nil {
 		// Part of a record may be out: nothing can follow it.
 		w.fail(fmt.Errorf("writing to %s: %w", c.peer(), err))
@@ -371,17 +375,30 @@ func (c *Conn) flush() error {
 	return w.err
 }
 
-// writeData writes application data. c.out is locked.
-func (c *Conn) writeData(b []byte) (written int, err error) {
+// flushHeld writes the end of the handshake if it was held back.
+func (c *Conn) flushHeld() error {
+	if !c.out.held.Load() {
+		return nil
+	}
+	c.out.Lock()
+	defer c.out.Unlock()
+	err := c.flush()
+	c.out.flight = nil
+	return err
+}
+
+// writeData writes application data and, if it is the last, close_notify.
+// c.out is locked.
+func (c *Conn) writeData(b []byte, last bool) (written int, err error) {
 	w := &c.out
 	if w.err != nil {
 		return 0, w.err
 	}
 	buf := takeBuffer()
 	defer giveBuffer(buf)
-	w.flight = buf[:0]
+	w.flight = append(buf[:0], w.flight...)
 	defer func() { w.flight = nil }()
-	for len(b) > 0 {
+	for len(b) > 0 || last {
 		if err := c.renewKeys(); err != nil {
 			return written, err
 		}
@@ -394,6 +411,13 @@ func (c *Conn) writeData(b []byte) (written int, err error) {
 			}
 			queued += n
 			b = b[n:]
+		}
+		if len(b) == 0 && last {
+			last = false
+			if err := c.queue(wire.TypeAlert, wire.MarshalAlert(wire.CloseNotify)); err != nil {
+				w.fail(err)
+				return written, err
+			}
 		}
 		if err := c.flush(); err != nil {
 			return written, err

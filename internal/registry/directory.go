@@ -25,9 +25,10 @@ type Caller struct {
 // A Handout is the right to send one secret to one caller, once, now.
 type Handout struct {
 	Secret secret.Secret
-	// Revoked is closed when the client stops being eligible before Done
-	// is called: the connection must be cut at once.
-	Revoked <-chan struct{}
+	// OnRevoked says what is to be called, once, when the client stops being
+	// eligible before Done is called, or now if it has: the connection must be
+	// cut at once. cut must neither wait nor call the registry.
+	OnRevoked func(cut func())
 	// Done must be called exactly once: with nil when the whole secret was
 	// written, else with what went wrong.
 	Done func(error)
@@ -44,8 +45,8 @@ type waiter struct {
 
 // A handout is a Handout from within.
 type handout struct {
-	revoked chan struct{}
-	over    bool // revoked is closed
+	over bool   // it is revoked
+	cut  func() // may be nil
 }
 
 // Lookup returns the name of the client that has caller's key, or a
@@ -246,7 +247,9 @@ func (e *entry) revoke() {
 	for h := range e.handouts {
 		if !h.over {
 			h.over = true
-			close(h.revoked)
+			if h.cut != nil {
+				h.cut()
+			}
 		}
 	}
 }
@@ -278,7 +281,7 @@ func (e *entry) expired(now client.Instant) bool {
 // which it logs, if the check fails, and also if there can be no record.
 func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 	r.settle(name)
-	h := &handout{revoked: make(chan struct{})}
+	h := new(handout)
 	var e *entry
 	var granted bool
 	var out *Handout
@@ -298,7 +301,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 			e.handouts = map[*handout]struct{}{}
 		}
 		e.handouts[h] = struct{}{}
-		out = &Handout{Secret: e.c.Settings.Secret, Revoked: h.revoked}
+		out = &Handout{Secret: e.c.Settings.Secret}
 	})
 	if refusal != nil {
 		return nil, r.refuse(name, caller, refusal)
@@ -323,6 +326,13 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 	})
 	if refusal != nil {
 		return nil, r.refuse(name, caller, refusal)
+	}
+	out.OnRevoked = func(cut func()) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if h.cut = cut; h.over {
+			cut()
+		}
 	}
 	var once sync.Once
 	out.Done = func(err error) { once.Do(func() { r.handedOut(e, h, caller, err) }) }

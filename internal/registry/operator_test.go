@@ -445,16 +445,17 @@ func TestRevoked(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				select {
-				case <-h.Revoked:
+				early, late := 0, 0
+				h.OnRevoked(func() { early++ })
+				if early > 0 {
 					t.Fatal("revoked too early")
-				default:
 				}
 				take(w)
-				select {
-				case <-h.Revoked:
-				default:
-					t.Error("not revoked")
+				if early != 1 {
+					t.Errorf("revoked %d times, want once", early)
+				}
+				if h.OnRevoked(func() { late++ }); late != 1 {
+					t.Errorf("who comes late is told %d times, want once", late)
 				}
 				h.Done(nil)
 				h.Done(nil)

@@ -58,7 +58,7 @@ func TestFullOfClients(t *testing.T) {
 		approved := make(chan struct{})
 		l := newLab(t, func(l *lab) {
 			l.MaxProved = 1
-			l.dir.approve = func(context.Context) error { <-approved; return nil }
+			l.dir.approve = func(ctx context.Context) error { return await(ctx, approved) }
 		})
 		first := l.client(t, l.pipes.dial("fe80::1%eth0"))
 		if err := first.Handshake(); err != nil {
@@ -440,7 +440,8 @@ func TestWaitingMemory(t *testing.T) {
 	approved := make(chan struct{})
 	l := newLab(t, func(l *lab) {
 		l.patience = time.Hour // the clients have one name here
-		l.dir.approve = func(context.Context) error {
+		l.dir.approve = func(ctx context.Context) error {
+			ctx.Done() // who waits has the client watched
 			waiting.Done()
 			<-approved
 			return nil
@@ -472,5 +473,15 @@ func TestWaitingMemory(t *testing.T) {
 	l.end(t)
 	if got := len(l.dir.done); got != clients {
 		t.Errorf("Done was called %d times for %d hand-outs", got, clients)
+	}
+}
+
+// await waits for what c stands for, as a Directory that asks an operator.
+func await(ctx context.Context, c <-chan struct{}) error {
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"container/list"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -89,6 +90,17 @@ func (st *stage[K]) oldest(k K, n int, fit func(*session) bool) (found []*sessio
 		}
 	}
 	return found
+}
+
+// all yields the sessions.
+func (st *stage[K]) all(yield func(*session) bool) {
+	for _, group := range st.groups {
+		for e := group.Front(); e != nil; e = e.Next() {
+			if !yield(e.Value.(*session)) {
+				return
+			}
+		}
+	}
 }
 
 // A table holds all sessions, and decides who is served when they are too
@@ -272,4 +284,20 @@ func (t *table) spare() *session {
 		return all[0]
 	}
 	return nil
+}
+
+// served yields the sessions that aren't in line.
+func (t *table) served() iter.Seq[*session] {
+	return func(yield func(*session) bool) {
+		for s := range t.unproved.all {
+			if !yield(s) {
+				return
+			}
+		}
+		for s := range t.proved.all {
+			if !yield(s) {
+				return
+			}
+		}
+	}
 }

@@ -21,14 +21,14 @@ type loop struct {
 	pings []chan struct{} // to be closed by the loop
 }
 
-// run accepts connections until ctx ends. The sessions live as long as life.
-func (l *loop) run(ctx, life context.Context) error {
+// run accepts connections until ctx ends. Sessions outlive it.
+func (l *loop) run(ctx context.Context) error {
 	for {
 		conn, err := l.listener.Accept()
 		switch {
 		case err == nil:
 			// Even if ctx has ended: it came before the listener was closed.
-			l.server.start(life, conn)
+			l.server.start(conn)
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):

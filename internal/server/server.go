@@ -45,9 +45,8 @@ type TLS interface {
 	PeerValidity() keyid.Validity
 	// Read may be called while Write is. After a time-out both can go on.
 	Read([]byte) (int, error)
-	Write([]byte) (int, error)
-	// CloseWrite sends close_notify.
-	CloseWrite() error
+	// WriteLast writes all that is ever written, and close_notify.
+	WriteLast([]byte) error
 	// CloseNotify sends close_notify if that wasn't done, waits at
 	// most a second for the peer's, and closes.
 	CloseNotify() error
@@ -104,6 +103,7 @@ type Server struct {
 	mu       sync.Mutex
 	table    table
 	sweeping bool           // a sweep is under way, or will be
+	stopped  bool           // no session may go on
 	sessions sync.WaitGroup // those in line too
 	loops    []*loop
 }
@@ -115,10 +115,6 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	s.setDefaults()
 	defer s.noise.Flush()
 
-	// Sessions outlive ctx.
-	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer end(nil)
-
 	accepting, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var loops sync.WaitGroup
@@ -129,7 +125,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		s.loops = append(s.loops, one)
 		s.mu.Unlock()
 		loops.Go(func() {
-			if err := one.run(accepting, life); err != nil {
+			if err := one.run(accepting); err != nil {
 				stop(fmt.Errorf("accepting connections at %v: %w", l.Addr(), err))
 			}
 		})
@@ -137,7 +133,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	<-accepting.Done()
 	loops.Wait()
 
-	hurry := time.AfterFunc(s.StopTimeout, func() { end(errStopped) })
+	hurry := time.AfterFunc(s.StopTimeout, s.stop)
 	defer hurry.Stop()
 	s.sessions.Wait()
 	if ctx.Err() == nil {
@@ -167,10 +163,19 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// start gives conn a session, at once or when its turn comes. The session
-// lives at most as long as life.
-func (s *Server) start(life context.Context, conn net.Conn) {
-	ses := &session{server: s, life: life, conn: conn, peer: addrPort(conn.RemoteAddr())}
+// stop ends all sessions, those too whose turn is still to come.
+func (s *Server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	for ses := range s.table.served() {
+		ses.end(errStopped)
+	}
+}
+
+// start gives conn a session, at once or when its turn comes.
+func (s *Server) start(conn net.Conn) {
+	ses := &session{server: s, conn: conn, peer: addrPort(conn.RemoteAddr())}
 	ses.source = sourceOf(ses.peer.Addr())
 	s.mu.Lock()
 	served, ok := s.table.arrive(ses)
@@ -186,7 +191,7 @@ func (s *Server) start(life context.Context, conn net.Conn) {
 	switch {
 	case !ok:
 		ses.cut() // leaves nothing in the kernel either
-		s.noise.Log(life, journal.TurnedAway, journal.Peer(ses.peer))
+		ses.log(journal.TurnedAway)
 	case served:
 		go ses.serve()
 	case sweep:
@@ -214,7 +219,7 @@ func (s *Server) shed() {
 	s.mu.Unlock()
 	switch {
 	case spare == nil:
-	case spare.ctx == nil: // was in line
+	case spare.begun.IsZero(): // was in line
 		_ = spare.conn.Close()
 		s.sessions.Done()
 	default:

@@ -67,11 +67,22 @@ func (d *directory) Release(name string, _ registry.Caller) (*registry.Handout, 
 			return nil, err
 		}
 	}
-	return &registry.Handout{Secret: secret.New(d.secret), Revoked: d.revoked, Done: func(err error) {
+	return &registry.Handout{Secret: secret.New(d.secret), OnRevoked: d.onRevoked, Done: func(err error) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.done = append(d.done, err)
 	}}, nil
+}
+
+func (d *directory) onRevoked(cut func()) {
+	select {
+	case <-d.revoked: // a nil one never is
+		cut()
+	default:
+		if d.revoked != nil {
+			go func() { <-d.revoked; cut() }()
+		}
+	}
 }
 
 // handedOut returns how the only hand-out ended.
@@ -172,7 +183,7 @@ func newLab(t *testing.T, change func(*lab), listeners ...net.Listener) *lab {
 	}
 	l.Server = &Server{
 		Directory: l.dir,
-		TLS:       func(c net.Conn) TLS { return keytls.Client(c, &keytls.Config{}) },
+		TLS:       func(c net.Conn) TLS { return keytls.Client(c, &keytls.Config{HoldFinished: true}) },
 		Log:       slog.New(journal.NewPlain(l.log, journal.Debug())),
 	}
 	if change != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -34,16 +35,17 @@ var (
 // A session is one connection's life.
 type session struct {
 	server *Server
-	life   context.Context // of all sessions
 	conn   net.Conn
 	peer   netip.AddrPort
 	source source
 
 	// Set by ready.
-	ctx   context.Context         // ends when the session must
-	end   context.CancelCauseFunc // ends it
 	begun time.Time
 	waits stopwatch // for the peer
+
+	mu    sync.Mutex
+	cause error       // why the session was ended, if it was
+	onEnd func(error) // is told, if set
 
 	// The table's.
 	in      stageName
@@ -67,7 +69,40 @@ const (
 // end s.
 func (s *session) ready() {
 	s.begun = time.Now()
-	s.ctx, s.end = context.WithCancelCause(s.life)
+	if s.server.stopped {
+		s.end(errStopped)
+	}
+}
+
+// end ends s, for the first cause that is given. It may be called at any time,
+// by whoever holds whatever lock.
+func (s *session) end(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause != nil {
+		return
+	}
+	s.cause = cause
+	if s.onEnd != nil {
+		s.onEnd(cause)
+	}
+	go s.cut() // Close waits for a Write that is under way
+}
+
+// ended returns why s was ended, or nil.
+func (s *session) ended() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause
+}
+
+// tellEnd has f called when s is ended, or now if it was.
+func (s *session) tellEnd(f func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.onEnd = f; s.cause != nil {
+		f(s.cause)
+	}
 }
 
 // A patient is a connection that counts the time for which the peer keeps the
@@ -140,13 +175,9 @@ func (s *session) run() (event journal.Event, err error) {
 	}
 
 	// 5. Approval, for as long as it takes or the client waits.
-	if err := s.conn.SetDeadline(time.Time{}); err != nil {
-		return journal.HungUp, err
-	}
-	gone, stopWatching := s.watch(tls)
+	gone := &watch{s: s, tls: tls}
 	err = s.server.Directory.Approve(gone, name, caller)
-	cause := context.Cause(gone)
-	stopWatching()
+	cause := gone.stop()
 	if err != nil {
 		if cause != nil && !isRefusal(err) {
 			err = cause
@@ -155,7 +186,7 @@ func (s *session) run() (event journal.Event, err error) {
 	}
 
 	// 6. Release and write: the registry checks for the last time, and logs.
-	if err := s.conn.SetDeadline(time.Now().Add(s.server.WriteTimeout)); err != nil {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(s.server.WriteTimeout)); err != nil {
 		return journal.HungUp, err
 	}
 	handout, err := s.server.Directory.Release(name, caller)
@@ -189,84 +220,83 @@ func isRefusal(err error) bool {
 	return ok
 }
 
-// watch returns a context that ends when the client hangs up, or when the
-// session ends. A client has nothing to say, so its first byte of data counts
-// as a hang-up too.
-func (s *session) watch(tls TLS) (ctx context.Context, stop func()) {
-	ctx, cancel := context.WithCancelCause(s.ctx)
-	done := make(chan struct{})
-	read := func() {
-		defer close(done)
-		var b [1]byte
-		n, err := tls.Read(b[:])
-		switch {
-		case n > 0:
-			cancel(errSpoke)
-		case errors.Is(err, os.ErrDeadlineExceeded): // stop was called
-		case err == io.EOF:
-			cancel(errHungUp)
-		default:
-			cancel(fmt.Errorf("%w: %w", errHungUp, err))
-		}
-	}
-	var once sync.Once
-	wait := func() {
-		go read()
-		s.server.giveBack(s) // it is an operator's turn
-	}
-	return watched{ctx, func() { once.Do(wait) }}, func() {
-		once.Do(func() { close(done) })             // if nobody waited, nobody reads
-		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // ends Read
-		<-done
-		cancel(nil)
+// A watch is a context that ends when the client hangs up, or when the session
+// ends. A client has nothing to say, so its first byte of data counts as a
+// hang-up too. The client is watched only once somebody asks the context; for
+// most hand-outs nobody does.
+type watch struct {
+	s   *session
+	tls TLS
+
+	once   sync.Once
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when nobody reads any more
+}
+
+func (w *watch) begun() context.Context {
+	w.once.Do(func() {
+		w.ctx, w.cancel = context.WithCancelCause(context.Background())
+		w.done = make(chan struct{})
+		w.s.tellEnd(w.cancel)
+		_ = w.s.conn.SetDeadline(time.Time{}) // it may wait for as long as it likes
+		go w.read()
+		w.s.server.giveBack(w.s) // it is an operator's turn
+	})
+	return w.ctx
+}
+
+func (w *watch) read() {
+	defer close(w.done)
+	var b [1]byte
+	n, err := w.tls.Read(b[:])
+	switch {
+	case n > 0:
+		w.cancel(errSpoke)
+	case errors.Is(err, os.ErrDeadlineExceeded): // stop was called
+	case err == io.EOF:
+		w.cancel(errHungUp)
+	default:
+		w.cancel(fmt.Errorf("%w: %w", errHungUp, err))
 	}
 }
 
-// A watched is a context for which the client is watched only once somebody
-// waits for its end. For most hand-outs nobody does.
-type watched struct {
-	context.Context
-	watch func()
+// stop ends the watch, and returns why the context had ended, if it had.
+func (w *watch) stop() (cause error) {
+	w.once.Do(func() {}) // nobody watches from now on
+	if w.ctx == nil {
+		return w.s.ended()
+	}
+	cause = context.Cause(w.ctx)
+	_ = w.s.conn.SetReadDeadline(time.Unix(1, 0)) // ends Read
+	<-w.done
+	w.cancel(nil)
+	return cause
 }
 
-func (w watched) Done() <-chan struct{} {
-	w.watch()
-	return w.Context.Done()
-}
+// The methods below are those of [context.Context].
+
+func (w *watch) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (w *watch) Done() <-chan struct{}       { return w.begun().Done() }
+func (w *watch) Err() error                  { return w.begun().Err() }
+func (w *watch) Value(key any) any           { return w.begun().Value(key) }
 
 // handOut writes the secret and then close_notify, without which the client
-// would throw the secret away. It cuts the connection off when the client
-// stops being eligible meanwhile. The registry learns, and logs, how it ended.
+// would throw the secret away. The connection is cut off when the client stops
+// being eligible meanwhile. The registry learns, and logs, how it ended.
 func (s *session) handOut(tls TLS, handout *registry.Handout) (err error) {
 	err = errCrashed // until it is known better
-	written := make(chan struct{})
-	var watcher sync.WaitGroup
-	watcher.Go(func() {
-		select {
-		case <-handout.Revoked:
-			s.end(errRevoked)
-			s.cut()
-		case <-written:
-		}
-	})
 	defer func() {
-		close(written)
-		watcher.Wait()
-		if cause := context.Cause(s.ctx); cause != nil && err != nil {
+		if cause := s.ended(); cause != nil && err != nil {
 			err = cause
 		}
 		handout.Done(err)
 	}()
-
-	select {
-	case <-handout.Revoked:
-		return errRevoked
-	default:
+	handout.OnRevoked(func() { s.end(errRevoked) })
+	if cause := s.ended(); cause != nil {
+		return cause
 	}
-	if _, err := tls.Write(handout.Secret.Reveal()); err != nil {
-		return err
-	}
-	return tls.CloseWrite()
+	return tls.WriteLast(handout.Secret.Reveal())
 }
 
 // cut closes the connection so that nothing leaves any more that hasn't left
@@ -282,29 +312,31 @@ func (s *session) cut() {
 func (s *session) serve() {
 	defer s.server.ended(s)
 	defer s.conn.Close()
-	defer s.end(nil)
-	stop := context.AfterFunc(s.ctx, s.cut)
-	defer stop()
-	peer := journal.Peer(s.peer)
 	defer func() {
 		// A peer that finds a bug of ours must not take the others down.
 		if p := recover(); p != nil {
-			journal.SessionCrashed.Log(s.ctx, s.server.Log, peer, journal.Err(fmt.Errorf("%v\n%s", p, debug.Stack())))
+			journal.SessionCrashed.Log(context.Background(), s.server.Log, journal.Peer(s.peer), journal.Err(fmt.Errorf("%v\n%s", p, debug.Stack())))
 		}
 	}()
 
-	s.server.noise.Log(s.ctx, journal.Connected, peer)
+	if s.server.Log.Enabled(context.Background(), journal.Connected.Level) {
+		s.log(journal.Connected)
+	}
 	event, err := s.run()
-	cause := context.Cause(s.ctx)
-	switch {
+	switch cause := s.ended(); {
 	case err == nil || errors.Is(err, errNoGreeting):
 	case cause == errEvicted:
-		s.server.noise.Log(s.ctx, journal.Evicted, peer)
+		s.log(journal.Evicted)
 	case cause == errStopped:
-		s.server.noise.Log(s.ctx, journal.SessionCut, peer)
+		s.log(journal.SessionCut)
 	case errors.Is(err, os.ErrDeadlineExceeded) && event != journal.HungUp:
-		s.server.noise.Log(s.ctx, event, peer, journal.Err(fmt.Errorf("not done within %v", s.server.HandshakeTimeout)))
+		s.log(event, journal.Err(fmt.Errorf("not done within %v", s.server.HandshakeTimeout)))
 	default:
-		s.server.noise.Log(s.ctx, event, peer, journal.Err(err))
+		s.log(event, journal.Err(err))
 	}
+}
+
+// log logs what peers can cause as often as they like.
+func (s *session) log(event journal.Event, attrs ...slog.Attr) {
+	s.server.noise.Log(context.Background(), event, append([]slog.Attr{journal.Peer(s.peer)}, attrs...)...)
 }
