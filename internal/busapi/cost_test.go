@@ -33,14 +33,16 @@ func BenchmarkSignals(b *testing.B) {
 	handout := <-feed.C
 	s := &signaller{api: &api{registry: r, paths: &Paths{}, log: slog.New(slog.DiscardHandler)}, announced: map[string]bool{}, out: sysbus.NewSignals(io.Discard)}
 
+	check := registry.Notice{Kind: registry.ClientChanged, Client: handout.Client, Changes: []client.Notice{
+		client.PropertyChanged{Property: client.PropCheckerRunning}, client.CheckerStartedNotice{Command: "fping -q -- host0001.example.org"},
+		client.PropertyChanged{Property: client.PropCheckerRunning}, client.PropertyChanged{Property: client.PropLastCheckerStatus},
+		client.PropertyChanged{Property: client.PropLastCheckedOK}, client.PropertyChanged{Property: client.PropExpires},
+		client.CheckerCompleted{Command: "fping -q -- host0001.example.org"},
+	}}
+
 	for what, tell := range map[string]func(){
-		"hand-out": func() { s.notice(handout, time.Now()); s.flush() },
-		"ten hand-outs": func() {
-			for range 10 {
-				s.notice(handout, time.Now())
-			}
-			s.flush()
-		},
+		"hand-out":     func() { s.notice(handout, time.Now()); s.flush() },
+		"check":        func() { s.notice(check, time.Now()); s.flush() },
 		"announcement": func() { s.added(handout.Client) },
 	} {
 		b.Run(what, func(b *testing.B) {
