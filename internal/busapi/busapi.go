@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -151,7 +152,7 @@ func (a *api) session(ctx context.Context) error {
 			return fmt.Errorf("requesting the name %s on the system bus: another server has it", name)
 		}
 	}
-	s := &signaller{api: a, out: signals, announced: map[string]bool{}, behind: names}
+	s := &signaller{api: a, out: signals, announced: make(map[string]bool, len(names)), behind: names}
 	journal.BusReady.Log(ctx, a.log)
 
 	pause := time.NewTimer(0)
@@ -170,6 +171,9 @@ func (a *api) session(ctx context.Context) error {
 		case <-pause.C:
 			if d := s.catchUp(); len(s.behind) > 0 {
 				pause.Reset(d)
+			} else {
+				s.behind = nil
+				go debug.FreeOSMemory() // each client leaves more than is kept of it
 			}
 			s.flush()
 		case <-bus.Context().Done():

@@ -78,7 +78,11 @@ var propertiesSignals = []introspect.Signal{
 
 // list reads all of an interface's properties that can be read.
 func (i iface) list(s subject) sysbus.Properties {
-	list := make(sysbus.Properties, 0, len(i.properties))
+	return i.appendTo(make(sysbus.Properties, 0, len(i.properties)), s)
+}
+
+// appendTo appends to list what list returns.
+func (i iface) appendTo(list sysbus.Properties, s subject) sysbus.Properties {
 	for _, p := range i.properties {
 		if p.get != nil {
 			list = append(list, sysbus.Property{Name: p.name, Value: p.get(s)})

@@ -22,6 +22,8 @@ type signaller struct {
 	// missed since then.
 	announced map[string]bool
 	behind    []string // clients that catchUp has to look at
+
+	room sysbus.Properties // of the last client, to be written over
 }
 
 // A sender is a [sysbus.Signals].
@@ -35,7 +37,7 @@ const (
 	// times as long it rests: all clients of a large site have to be told of
 	// just when their hosts come for their secrets.
 	catchUpTime  = 2 * time.Millisecond
-	catchUpPause = 24
+	catchUpPause = 12
 	// goodbyeTime is for telling, one by one, that all clients are gone. That
 	// the server's name is gone says the same.
 	goodbyeTime = time.Second
@@ -125,13 +127,15 @@ func (s *signaller) notice(n registry.Notice, now time.Time) {
 func (s *signaller) added(v registry.View) {
 	sub := subject{s.api, v, s.api.paths.Path(v.Settings.Name)}
 	s.announced[v.Settings.Name] = true
-	var all sysbus.Interfaces
-	var properties sysbus.Properties
+	all := make(sysbus.Interfaces, 0, len(clientInterfaces))
+	from := 0
+	s.room = s.room[:0]
 	for _, i := range clientInterfaces {
 		if i.name != oldClientName { // it has those of the one before
-			properties = i.list(sub)
+			from = len(s.room)
+			s.room = i.appendTo(s.room, sub)
 		}
-		all = append(all, sysbus.Interface{Name: i.name, Properties: properties})
+		all = append(all, sysbus.Interface{Name: i.name, Properties: s.room[from:]})
 	}
 	s.send(rootPath, managerNames, "InterfacesAdded", sub.path, all)
 	s.send(rootPath, serverNames, "ClientAdded", sub.path)

@@ -77,18 +77,17 @@ type Status struct {
 // Describe says in words since when, by whom and why the client is enabled
 // or disabled.
 func (f *Facts) Describe() string {
-	what := "disabled"
+	what, by, why := "disabled at ", "", ""
 	if f.Enabled {
-		what = "enabled"
+		what = "enabled at "
 	}
-	what += " at " + stamp(f.Change.At)
 	if f.Change.By != "" {
-		what += " by " + f.Change.By
+		by = " by "
 	}
 	if f.Change.Why != "" {
-		what += ": " + f.Change.Why
+		why = ": "
 	}
-	return what
+	return what + stamp(f.Change.At) + by + f.Change.By + why + f.Change.Why
 }
 
 // lastCheck says in words when the client was last seen well and how the

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"os/user"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 
 	"mandos/internal/config"
@@ -24,11 +25,6 @@ const (
 	exitFailure = 1
 	exitUsage   = 2
 )
-
-// ballast is memory that is never written to, so that it takes none of the
-// machine's. The garbage collector waits until as much again was allocated:
-// with few clients it would run after every fifty hand-outs.
-const ballast = 8 << 20
 
 // A Command is one call of mandos.
 type Command struct {
@@ -108,6 +104,7 @@ func (c Command) checkConfig(cl *config.CommandLine) error {
 // serve runs the daemon.
 func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 	defer runtime.KeepAlive(make([]byte, ballast))
+	gcPercent := debug.SetGCPercent(startGCPercent)
 	memory.Hide()
 	// From the first moment on: a SIGHUP must never end the daemon.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -134,7 +131,7 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 	}
 	err := Run(ctx, Options{
 		Config: cfg, Clients: clients, Log: log, Version: c.Version,
-		Reload: hangups,
+		Reload: hangups, Started: func() { debug.SetGCPercent(gcPercent) },
 		Load: func() (*config.Server, config.Clients, config.Findings) {
 			return config.Load(cl, config.LoadOptions{})
 		},

@@ -37,6 +37,7 @@ type Options struct {
 	Reload  <-chan os.Signal // each value asks for a reload
 	Load    func() (*config.Server, config.Clients, config.Findings)
 	Version string
+	Started func() // called when clients are served; may be nil
 }
 
 // A daemon is a running server.
@@ -188,9 +189,12 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 
 	d.notify(sd.Ready(d.status()))
 	journal.Ready.Log(ctx, d.log, journal.Count(d.registry.Counts().Clients))
+	if d.Started != nil {
+		d.Started()
+	}
 	parts.Go(func() {
 		d.registry.LogStart(ctx)
-		debug.FreeOSMemory() // reading the configuration takes a multiple of what is kept of it
+		giveBackMemory(ctx) // reading the configuration takes a multiple of what is kept of it
 	})
 	d.reloadUntil(ctx)
 

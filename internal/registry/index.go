@@ -15,9 +15,18 @@ type index[T any] struct {
 	byPrint map[keyid.Fingerprint]T
 }
 
-// newIndex returns an index that has room for n clients.
-func newIndex[T any](n int) index[T] {
-	return index[T]{make(map[string]T, n), make(map[keyid.KeyID]T, n), make(map[keyid.Fingerprint]T, n)}
+// newIndex returns an index that has room for clients of settings.
+func newIndex[T any](settings []client.Settings) index[T] {
+	keyIDs, prints := 0, 0
+	for i := range settings {
+		if !settings[i].KeyID.IsZero() {
+			keyIDs++
+		}
+		if !settings[i].Fingerprint.IsZero() {
+			prints++
+		}
+	}
+	return index[T]{make(map[string]T, len(settings)), make(map[keyid.KeyID]T, keyIDs), make(map[keyid.Fingerprint]T, prints)}
 }
 
 // add has the name and the keys of set mean v.
@@ -52,7 +61,7 @@ func (x *index[T]) get(id Identity) (v T, ok bool) {
 // indexed returns the index of a configuration, or says what is wrong with it
 // as a whole.
 func indexed(settings []client.Settings) (index[*client.Settings], error) {
-	x := newIndex[*client.Settings](len(settings))
+	x := newIndex[*client.Settings](settings)
 	var errs []error
 	for i := range settings {
 		set := &settings[i]

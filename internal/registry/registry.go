@@ -127,7 +127,7 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 		store: o.Store, checker: o.Checker, logger: o.Log, clock: o.Clock, path: o.Path,
 		noise:     journal.NewThrottle(o.Log, noiseBurst),
 		maxChecks: o.MaxChecks, maxWaiters: o.MaxWaiters,
-		index: newIndex[*entry](len(o.Settings)), graves: map[Identity]grave{},
+		index: newIndex[*entry](o.Settings), graves: map[Identity]grave{},
 		feeds: map[*Feed]struct{}{}, unsaved: map[*entry]struct{}{},
 		wake: make(chan struct{}, 1), dirtied: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		ping: make(chan chan struct{}),

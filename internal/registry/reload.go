@@ -553,7 +553,7 @@ func (r *Registry) restore(t *turn, settings []client.Settings, state State) map
 // startAfresh starts all clients as settings say, on the word of an operator,
 // and says how many of them the saved state would have kept disabled.
 func (r *Registry) startAfresh(ctx context.Context, settings []client.Settings, state State, now client.Instant) error {
-	was := &Registry{index: newIndex[*entry](len(settings)), graves: map[Identity]grave{}}
+	was := &Registry{index: newIndex[*entry](settings), graves: map[Identity]grave{}}
 	t := &turn{now: now}
 	was.restore(t, settings, state)
 	held, err := was.plan(t, settings)
