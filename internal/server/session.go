@@ -322,6 +322,7 @@ func (s *session) serve() {
 	if s.server.Log.Enabled(context.Background(), journal.Connected.Level) {
 		s.log(journal.Connected)
 	}
+	growStack()
 	event, err := s.run()
 	switch cause := s.ended(); {
 	case err == nil || errors.Is(err, errNoGreeting):
@@ -335,6 +336,20 @@ func (s *session) serve() {
 		s.log(event, journal.Err(err))
 	}
 }
+
+// growStack grows the stack of this goroutine to what a session needs: at once,
+// while there is nothing on it, rather than in steps that copy all of it.
+//
+//go:noinline
+func growStack() {
+	var frame [10 << 10]byte
+	use(&frame)
+}
+
+// use keeps the compiler from leaving frame out.
+//
+//go:noinline
+func use(*[10 << 10]byte) {}
 
 // log logs what peers can cause as often as they like.
 func (s *session) log(event journal.Event, attrs ...slog.Attr) {
