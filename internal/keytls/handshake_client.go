@@ -58,6 +58,7 @@ func (hs *clientState) makeClientHello() error {
 		return fault(wire.InternalError, "the policy leaves no version, cipher suite, group or signature scheme to offer")
 	}
 
+	h.Extensions = make(wire.Extensions, 0, 12)
 	add := func(e wire.Extension) { h.Extensions = append(h.Extensions, e) }
 	if tls12 {
 		add(wire.ExtendedMasterSecret())
@@ -92,7 +93,7 @@ func (hs *clientState) makeClientHello() error {
 
 func (hs *clientState) offeredSuites() []wire.Suite {
 	p := &hs.c.policy
-	var suites []wire.Suite
+	suites := make([]wire.Suite, 0, len(p.Suites))
 	for _, s := range p.Suites {
 		if s.IsTLS13() && p.has(wire.VersionTLS13) || !s.IsTLS13() && p.has(wire.VersionTLS12) {
 			suites = append(suites, s)

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -109,8 +110,14 @@ func (es Extensions) add(b *cryptobyte.Builder) {
 	}
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
 		for _, e := range es {
+			// Not AddUint16LengthPrefixed: it costs as much as all the rest.
+			if len(e.Data) > math.MaxUint16 {
+				b.SetError(fmt.Errorf("the extension %v has %d bytes", e.Type, len(e.Data)))
+				return
+			}
 			b.AddUint16(uint16(e.Type))
-			b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(e.Data) })
+			b.AddUint16(uint16(len(e.Data)))
+			b.AddBytes(e.Data)
 		}
 	})
 }

@@ -261,4 +261,11 @@ var ErrMalformed = errors.New("malformed")
 // alert for it is illegal_parameter.
 var ErrDuplicate = errors.New("duplicate")
 
-func malformed(what string) error { return fmt.Errorf("%s is %w", what, ErrMalformed) }
+func malformed(what string) error { return malformedError(what) }
+
+// A malformedError says what is malformed. Its text is made only if somebody
+// reads it: parsers make the error before they know whether there is one.
+type malformedError string
+
+func (e malformedError) Error() string { return string(e) + " is " + ErrMalformed.Error() }
+func (malformedError) Unwrap() error   { return ErrMalformed }
