@@ -100,7 +100,6 @@ func (r *Registry) claim(t *turn, name string, caller Caller) (*entry, *client.R
 // ApprovalDelay asks for that, at most for that long. It returns a
 // *client.Refusal, which it logs, or the cause of ctx when that ended first.
 func (r *Registry) Approve(ctx context.Context, name string, caller Caller) error {
-	r.settle(name)
 	var e *entry
 	var w *waiter
 	var refusal *client.Refusal
@@ -127,7 +126,7 @@ func (r *Registry) Approve(ctx context.Context, name string, caller Caller) erro
 		}
 	})
 	if refusal != nil {
-		return r.refuse(name, caller, refusal)
+		return r.refuse(name, caller, r.settle(name, refusal))
 	}
 	if w == nil {
 		return nil
@@ -254,21 +253,20 @@ func (e *entry) revoke() {
 	}
 }
 
-// settle disables the client called name if its time is up and its timer
-// hasn't said so yet, so that nobody hears of it before it is on disk.
-func (r *Registry) settle(name string) {
-	r.mu.Lock()
-	e := r.byName[name]
-	expired := e != nil && e.expired(r.clock.Now())
-	r.mu.Unlock()
-	if !expired {
-		return
+// settle disables the client called name if it is refused as its time is up and
+// its timer hasn't said so yet: nobody hears of it before it is on disk. It
+// returns why the client is refused now.
+func (r *Registry) settle(name string, refusal *client.Refusal) *client.Refusal {
+	if refusal.Reason != client.Expired {
+		return refusal
 	}
 	r.decide(func(t *turn) {
 		if e := r.byName[name]; e != nil && e.expired(t.now) {
 			r.tickAll(t, []*entry{e})
+			refusal = cmp.Or(e.c.Eligible(t.now, true), refusal)
 		}
 	})
+	return refusal
 }
 
 func (e *entry) expired(now client.Instant) bool {
@@ -280,7 +278,6 @@ func (e *entry) expired(now client.Instant) bool {
 // hand-out on record before the secret moves. It returns a *client.Refusal,
 // which it logs, if the check fails, and also if there can be no record.
 func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
-	r.settle(name)
 	h := new(handout)
 	var e *entry
 	var granted bool
@@ -304,7 +301,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 		out = &Handout{Secret: e.c.Settings.Secret}
 	})
 	if refusal != nil {
-		return nil, r.refuse(name, caller, refusal)
+		return nil, r.refuse(name, caller, r.settle(name, refusal))
 	}
 
 	// Writing the record may take a while, so what was found is looked at
