@@ -24,7 +24,7 @@ func FuzzEntry(f *testing.F) {
 			t.Errorf("the line is %q", line)
 		}
 		var got [][2]string
-		for b := (&native{identifier: "mandos"}).encode(e); len(b) > 0; {
+		for b := (&native{identifier: "mandos"}).encode(nil, e); len(b) > 0; {
 			head, rest, ok := strings.Cut(string(b), "\n")
 			if !ok {
 				t.Fatalf("no end of line in %q", b)

@@ -89,7 +89,10 @@ func appendAttr(fields []field, prefix string, a slog.Attr) []field {
 }
 
 func valueString(v slog.Value) string {
-	if v.Kind() == slog.KindTime {
+	switch v.Kind() {
+	case slog.KindString: // most are
+		return v.String()
+	case slog.KindTime:
 		return v.Time().Format(time.RFC3339Nano)
 	}
 	if err, ok := v.Any().(error); ok {
@@ -103,6 +106,11 @@ func valueString(v slog.Value) string {
 // journal's MESSAGE.
 func (e entry) line() string {
 	var b strings.Builder
+	size := len(e.text)
+	for _, f := range e.fields {
+		size += len(f.key) + len(f.value) + 4
+	}
+	b.Grow(size)
 	b.WriteString(quoteText(e.text))
 	separator := ": "
 	for _, f := range e.fields {

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -25,6 +24,7 @@ const (
 	fieldPrefix    = "MANDOS_"
 	maxFieldName   = 64          // journald drops longer ones
 	journalTimeout = time.Second // for a journald that doesn't read
+	maxKept        = 4 << 10     // bytes of a buffer that is used again
 )
 
 // NewNative returns a handler that sends entries with their fields to the
@@ -44,13 +44,17 @@ type native struct {
 
 	mu       sync.Mutex
 	conn     *net.UnixConn // nil until needed, and after an error
+	buf      []byte        // for the next entry
 	fallback io.Writer
 }
 
 func (n *native) write(e entry) error {
-	b := n.encode(e)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	b := n.encode(n.buf[:0], e)
+	if cap(b) <= maxKept {
+		n.buf = b
+	}
 	err := n.send(b)
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		err = n.send(b) // journald may have been restarted
@@ -147,40 +151,40 @@ func (n *native) sendMemfd(b []byte) error {
 	return cmp.Or(waitErr, err)
 }
 
-func (n *native) encode(e entry) []byte {
-	var b bytes.Buffer
+// encode appends e in the native protocol to b.
+func (n *native) encode(b []byte, e entry) []byte {
 	_, priority := levelName(e.level)
-	appendField(&b, "MESSAGE", e.line())
-	appendField(&b, "PRIORITY", string(priority))
-	appendField(&b, "SYSLOG_IDENTIFIER", n.identifier)
+	b = appendField(b, "MESSAGE", e.line())
+	b = appendField(b, "PRIORITY", string(priority))
+	b = appendField(b, "SYSLOG_IDENTIFIER", n.identifier)
 	if e.component != "" {
-		appendField(&b, keyComponent, e.component)
+		b = appendField(b, keyComponent, e.component)
 	}
 	for _, f := range e.fields {
-		appendField(&b, fieldName(f.key), f.value)
+		b = appendField(b, fieldName(f.key), f.value)
 	}
-	return b.Bytes()
+	return b
 }
 
 // appendField writes the form with an explicit length for every value that
 // a line can't hold, so that no value can begin another field.
-func appendField(b *bytes.Buffer, name, value string) {
-	b.WriteString(name)
+func appendField(b []byte, name, value string) []byte {
+	b = append(b, name...)
 	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' }) {
-		b.WriteByte('\n')
-		_ = binary.Write(b, binary.LittleEndian, uint64(len(value))) // to memory: can't fail
+		b = append(b, '\n')
+		b = binary.LittleEndian.AppendUint64(b, uint64(len(value)))
 	} else {
-		b.WriteByte('=')
+		b = append(b, '=')
 	}
-	b.WriteString(value)
-	b.WriteByte('\n')
+	b = append(b, value...)
+	return append(b, '\n')
 }
 
 // fieldName turns an attribute's key into the name of a field of ours, so
 // that no attribute can pass for a field that journald or another program
 // gives a meaning to. The only key taken as it is: MESSAGE_ID.
 func fieldName(key string) string {
-	if key == keyMessageID {
+	if key == keyMessageID || isOwnField(key) {
 		return key
 	}
 	name := strings.Map(func(r rune) rune {
@@ -196,4 +200,17 @@ func fieldName(key string) string {
 		name = fieldPrefix + name
 	}
 	return name[:min(len(name), maxFieldName)]
+}
+
+// isOwnField reports whether key is the name of a field of ours as it is.
+func isOwnField(key string) bool {
+	if !strings.HasPrefix(key, fieldPrefix) || len(key) > maxFieldName {
+		return false
+	}
+	for i := range len(key) {
+		if c := key[i]; c != '_' && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
 }
