@@ -109,11 +109,11 @@ func BenchmarkIdleSession(b *testing.B) {
 			const sessions = 200
 			for b.Loop() {
 				idle := make([]handshaker, 0, sessions)
-				before := heap()
+				before := heapSize()
 				for range sessions {
 					idle = append(idle, handshakePair(b, client, server))
 				}
-				b.ReportMetric(float64(heap()-before)/sessions, "B/session")
+				b.ReportMetric(float64(heapSize()-before)/sessions, "B/session")
 				runtime.KeepAlive(idle)
 			}
 		})
@@ -129,7 +129,7 @@ func threadTime(b *testing.B) int64 {
 	return ts.Nano()
 }
 
-func heap() uint64 {
+func heapSize() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.GC()

@@ -35,6 +35,7 @@ func (r role) String() string {
 // those of the net.Conn given; without them, everything may wait for ever.
 type Conn struct {
 	conn   net.Conn
+	number uint64 // the older a connection is, the lower
 	role   role
 	config func() *Config // a closure, as a Config holds a private key
 	policy Policy         // of config, complete
@@ -56,9 +57,11 @@ type Conn struct {
 
 var _ net.Conn = (*Conn)(nil)
 
+var connections atomic.Uint64 // that there have been
+
 func newConn(conn net.Conn, cfg *Config, r role) *Conn {
 	return &Conn{
-		conn: conn, role: r, config: func() *Config { return cfg }, policy: cfg.Policy.complete(),
+		conn: conn, number: connections.Add(1), role: r, config: func() *Config { return cfg }, policy: cfg.Policy.complete(),
 		in: reader{lock: make(lock, 1)}, out: writer{lock: make(lock, 1)},
 	}
 }

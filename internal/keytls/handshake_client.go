@@ -107,7 +107,9 @@ func (hs *clientState) newShares(groups ...wire.Group) (wire.Extension, error) {
 	hs.exchanges = nil
 	var shares []wire.KeyShare
 	for _, g := range groups {
-		ex, err := startExchange(g)
+		var ex *exchange
+		var err error
+		handshakes.pass(hs.c.number, func() { ex, err = startExchange(g) })
 		if err != nil {
 			return wire.Extension{}, fault(wire.InternalError, "making a key share: %w", err)
 		}

@@ -94,7 +94,8 @@ func (hs *clientState13) agreeOnKeys() error {
 	if ex == nil {
 		return fault(wire.IllegalParameter, "the TLS server sent a share in %v, for which it got none", share.Group)
 	}
-	shared, err := ex.agree(share.Data)
+	var shared []byte
+	handshakes.pass(c.number, func() { shared, err = ex.agree(share.Data) })
 	if err != nil {
 		return fault(wire.IllegalParameter, "the TLS server sent an invalid share in %v: %w", share.Group, err)
 	}

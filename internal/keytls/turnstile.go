@@ -1,8 +1,10 @@
 package keytls
 
 import (
+	"container/heap"
 	"errors"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -40,4 +42,70 @@ func (s *turnstile) pass(f func()) error {
 	defer func() { <-s.places }()
 	f()
 	return nil
+}
+
+// A queue lets few compute at once, the oldest connection first. Go's scheduler
+// knows no order: of hundreds that ask at once, some would wait for twice as
+// long as the others.
+type queue struct {
+	mu      sync.Mutex
+	places  int // free
+	waiting waiters
+}
+
+// handshakes is what the key exchanges of TLS 1.3 wait in. Whoever is through
+// computes, and waits for nobody.
+var handshakes = &queue{places: runtime.GOMAXPROCS(0)}
+
+// pass calls f when it is the turn of the connection with this number: no
+// older one waits.
+func (q *queue) pass(number uint64, f func()) {
+	q.enter(number)
+	defer q.leave()
+	f()
+}
+
+func (q *queue) enter(number uint64) {
+	q.mu.Lock()
+	if q.places > 0 {
+		q.places--
+		q.mu.Unlock()
+		return
+	}
+	w := &waiter{number: number}
+	w.turn.Lock()
+	heap.Push(&q.waiting, w)
+	q.mu.Unlock()
+	w.turn.Lock() // until leave
+}
+
+func (q *queue) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) > 0 {
+		heap.Pop(&q.waiting).(*waiter).turn.Unlock()
+		return
+	}
+	q.places++
+}
+
+// A waiter is a connection in a queue.
+type waiter struct {
+	number uint64
+	turn   sync.Mutex // not a channel: those of testing/synctest don't leave their bubble
+}
+
+// waiters is a heap: the lowest number comes first.
+type waiters []*waiter
+
+func (w waiters) Len() int           { return len(w) }
+func (w waiters) Less(i, j int) bool { return w[i].number < w[j].number }
+func (w waiters) Swap(i, j int)      { w[i], w[j] = w[j], w[i] }
+func (w *waiters) Push(x any)        { *w = append(*w, x.(*waiter)) }
+func (w *waiters) Pop() any {
+	last := len(*w) - 1
+	x := (*w)[last]
+	(*w)[last] = nil
+	*w = (*w)[:last]
+	return x
 }

@@ -3,6 +3,9 @@ package keytls
 import (
 	"errors"
 	"io"
+	"runtime"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,5 +62,37 @@ func TestCrowdOfOldClients(t *testing.T) {
 	_ = c.CloseNotify()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestQueue: of those who wait the oldest connection comes first, and no more
+// are through at once than there are places.
+func TestQueue(t *testing.T) {
+	q := &queue{places: 2}
+	q.enter(0)
+	q.enter(0)
+	waiting := func() int {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return len(q.waiting)
+	}
+	var order []uint64 // unguarded: one place stays taken
+	var all sync.WaitGroup
+	numbers := []uint64{5, 2, 9, 1, 7, 3}
+	for i, n := range numbers {
+		all.Go(func() { q.pass(n, func() { order = append(order, n) }) })
+		for waiting() != i+1 {
+			runtime.Gosched()
+		}
+	}
+	q.leave()
+	all.Wait()
+	slices.Sort(numbers)
+	if !slices.Equal(order, numbers) {
+		t.Errorf("they come in the order %v", order)
+	}
+	q.leave()
+	if q.places != 2 || waiting() != 0 {
+		t.Errorf("%d places are free, and %d wait", q.places, waiting())
 	}
 }
