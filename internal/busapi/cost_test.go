@@ -33,7 +33,7 @@ func BenchmarkSignals(b *testing.B) {
 	handout := <-feed.C
 	s := &signaller{api: &api{registry: r, paths: &Paths{}, log: slog.New(slog.DiscardHandler)}, announced: map[string]bool{}, out: sysbus.NewSignals(io.Discard)}
 
-	check := registry.Notice{Kind: registry.ClientChanged, Client: handout.Client, Changes: []client.Notice{
+	check := &registry.Notice{Kind: registry.ClientChanged, Client: handout.Client, Changes: []client.Notice{
 		client.PropertyChanged{Property: client.PropCheckerRunning}, client.CheckerStartedNotice{Command: "fping -q -- host0001.example.org"},
 		client.PropertyChanged{Property: client.PropCheckerRunning}, client.PropertyChanged{Property: client.PropLastCheckerStatus},
 		client.PropertyChanged{Property: client.PropLastCheckedOK}, client.PropertyChanged{Property: client.PropExpires},

@@ -42,7 +42,7 @@ type handout struct{ Time, Peer string }
 type refusal struct{ Time, Peer, Reason string }
 
 // note remembers n, which happened at now.
-func (h *history) note(n registry.Notice, now time.Time) {
+func (h *history) note(n *registry.Notice, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	name := n.Client.Settings.Name

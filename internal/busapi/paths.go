@@ -19,7 +19,6 @@ const (
 // there. It may be used from everywhere.
 type Paths struct {
 	mu     sync.Mutex
-	byName map[string]dbus.ObjectPath
 	byPath map[dbus.ObjectPath]string
 }
 
@@ -30,19 +29,32 @@ type Paths struct {
 func (p *Paths) Path(name string) dbus.ObjectPath {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if path, ok := p.byName[name]; ok {
-		return path
+	path, known := p.find(name)
+	if !known {
+		if p.byPath == nil {
+			p.byPath = map[dbus.ObjectPath]string{}
+		}
+		p.byPath[path] = name
 	}
-	if p.byName == nil {
-		p.byName, p.byPath = map[string]dbus.ObjectPath{}, map[dbus.ObjectPath]string{}
-	}
-	path := clientsPath + "/" + dbus.ObjectPath(element(name))
-	if _, taken := p.byPath[path]; taken {
-		sum := sha256.Sum256([]byte(name))
-		path += "__" + dbus.ObjectPath(hex.EncodeToString(sum[:8]))
-	}
-	p.byName[name], p.byPath[path] = path, name
 	return path
+}
+
+// find returns the path that name has, or is to have.
+func (p *Paths) find(name string) (path dbus.ObjectPath, known bool) {
+	plain := clientsPath + "/" + dbus.ObjectPath(element(name))
+	owner, taken := p.byPath[plain]
+	if taken && owner == name {
+		return plain, true
+	}
+	sum := sha256.Sum256([]byte(name))
+	hashed := plain + "__" + dbus.ObjectPath(hex.EncodeToString(sum[:8]))
+	if owner, ok := p.byPath[hashed]; ok && owner == name {
+		return hashed, true
+	}
+	if taken {
+		return hashed, false
+	}
+	return plain, false
 }
 
 // Name returns the client that has path.
@@ -57,8 +69,9 @@ func (p *Paths) Name(path dbus.ObjectPath) (name string, ok bool) {
 func (p *Paths) Forget(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.byPath, p.byName[name])
-	delete(p.byName, name)
+	if path, known := p.find(name); known {
+		delete(p.byPath, path)
+	}
 }
 
 func element(name string) string {

@@ -106,7 +106,7 @@ func (s *signaller) waiting(feed *registry.Feed) {
 	}
 }
 
-func (s *signaller) notice(n registry.Notice, now time.Time) {
+func (s *signaller) notice(n *registry.Notice, now time.Time) {
 	s.api.history.note(n, now)
 	name := n.Client.Settings.Name
 	switch n.Kind {

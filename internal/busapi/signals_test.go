@@ -68,7 +68,7 @@ func (l *listener) all() {
 
 // disable returns what the registry tells when the client called name is
 // disabled.
-func (l *listener) disable(t *testing.T, name string) registry.Notice {
+func (l *listener) disable(t *testing.T, name string) *registry.Notice {
 	t.Helper()
 	feed := l.registry.Subscribe(1)
 	defer feed.Close()
@@ -107,7 +107,7 @@ func TestCatchUp(t *testing.T) {
 		if err := l.registry.Remove("b", "a test"); err != nil {
 			t.Fatal(err)
 		}
-		l.notice(registry.Notice{Kind: registry.Lost}, time.Now())
+		l.notice(&registry.Notice{Kind: registry.Lost}, time.Now())
 		l.wantSent(t, removed+"b")
 		l.notice(l.disable(t, "a"), time.Now())
 		l.wantSent(t, changed+"a", changed+"a")

@@ -30,10 +30,10 @@ type Notice struct {
 // registry up: a reader who is too slow misses notices and is told so by one
 // of kind Lost.
 type Feed struct {
-	C <-chan Notice
+	C <-chan *Notice // whose notices all feeds share
 
-	c    chan Notice // its last place is for Lost
-	lost bool        // Lost is in c, after all else; guarded by the registry's mu
+	c    chan *Notice // its last place is for Lost
+	lost bool         // Lost is in c, after all else; guarded by the registry's mu
 	stop func()
 	once sync.Once
 }
@@ -44,7 +44,7 @@ func (f *Feed) Close() { f.once.Do(f.stop) }
 // Subscribe returns a Feed that holds up to size unread notices, size >= 1.
 // What Get, List and Names say from then on has all that it doesn't tell.
 func (r *Registry) Subscribe(size int) *Feed {
-	f := &Feed{c: make(chan Notice, max(size, 1)+1)}
+	f := &Feed{c: make(chan *Notice, max(size, 1)+1)}
 	f.C = f.c
 	f.stop = func() {
 		r.mu.Lock()
@@ -60,18 +60,22 @@ func (r *Registry) Subscribe(size int) *Feed {
 
 // publish gives n to all feeds.
 func (r *Registry) publish(n Notice) {
+	if len(r.feeds) == 0 {
+		return
+	}
+	shared := new(n)
 	for f := range r.feeds {
-		f.publish(n)
+		f.publish(shared)
 	}
 }
 
-func (f *Feed) publish(n Notice) {
+func (f *Feed) publish(n *Notice) {
 	switch full := len(f.c) >= cap(f.c)-1; {
 	case !full:
 		f.c <- n
 		f.lost = false
 	case !f.lost:
-		f.c <- Notice{Kind: Lost}
+		f.c <- &Notice{Kind: Lost}
 		f.lost = true
 	}
 }

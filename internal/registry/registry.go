@@ -105,12 +105,12 @@ type entry struct {
 	configured Configured
 	ownSecret  bool // the secret was changed at run time
 	gone       bool // no longer in the registry
+	queued     bool // in Registry.queue, or waits for run to end
+
+	run *run // the checker that runs, or is being killed
 
 	due time.Duration // its timer
 	pos int           // in timers; -1: none
-
-	queued bool // in Registry.queue, or waits for run to end
-	run    *run // the checker that runs, or is being killed
 
 	waiters  []*waiter // the oldest first
 	grants   map[Caller]time.Duration

@@ -97,8 +97,7 @@ func (e *encoder) value(v any) {
 	case uint64:
 		e.uint64(v)
 	case Variant:
-		e.signature(signatureOf(v.Value))
-		e.value(v.Value)
+		e.variant(v.Value)
 	case []string:
 		e.array(4, func() {
 			for _, s := range v {
@@ -106,24 +105,33 @@ func (e *encoder) value(v any) {
 			}
 		})
 	case Properties:
-		e.array(8, func() {
-			for _, p := range v {
-				e.align(8)
-				e.text(p.Name)
-				e.value(Variant{p.Value})
-			}
-		})
+		e.properties(v)
 	case Interfaces:
 		e.array(8, func() {
 			for _, i := range v {
 				e.align(8)
 				e.text(i.Name)
-				e.value(i.Properties)
+				e.properties(i.Properties)
 			}
 		})
 	default:
 		e.structs(reflect.ValueOf(v))
 	}
+}
+
+func (e *encoder) variant(v any) {
+	e.signature(signatureOf(v))
+	e.value(v)
+}
+
+func (e *encoder) properties(list Properties) {
+	e.array(8, func() {
+		for i := range list {
+			e.align(8)
+			e.text(list[i].Name)
+			e.variant(list[i].Value)
+		}
+	})
 }
 
 // structs writes a list of structs: all that is left.
