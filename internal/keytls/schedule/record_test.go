@@ -15,7 +15,7 @@ import (
 )
 
 func testTraffic(s *Suite) *Traffic {
-	return &Traffic{s, secret.New(bytes.Repeat([]byte{0xA5}, s.NewHash().Size()))}
+	return &Traffic{suite: s, secret: secret.New(bytes.Repeat([]byte{0xA5}, s.NewHash().Size()))}
 }
 
 func hmacOf(s *Suite, key, message []byte) []byte {

@@ -53,8 +53,8 @@ func (e Early) handshake(shared, transcript []byte) *Handshake {
 	x := newExpander(s, master)
 	defer x.wipe()
 	return &Handshake{
-		Client: Traffic{s, x.secret("c hs traffic", transcript)},
-		Server: Traffic{s, x.secret("s hs traffic", transcript)},
+		Client: Traffic{suite: s, secret: x.secret("c hs traffic", transcript), finishes: true},
+		Server: Traffic{suite: s, secret: x.secret("s hs traffic", transcript), finishes: true},
 		suite:  s,
 		salt:   x.secret("derived", s.emptyHash),
 	}
@@ -76,8 +76,8 @@ func (h *Handshake) application(transcript []byte) *Application {
 	x := newExpander(s, master)
 	defer x.wipe()
 	return &Application{
-		Client: Traffic{s, x.secret("c ap traffic", transcript)},
-		Server: Traffic{s, x.secret("s ap traffic", transcript)},
+		Client: Traffic{suite: s, secret: x.secret("c ap traffic", transcript)},
+		Server: Traffic{suite: s, secret: x.secret("s ap traffic", transcript)},
 	}
 }
 
@@ -90,8 +90,17 @@ func (h *Handshake) Wipe() {
 
 // Traffic is one direction's traffic secret (RFC 8446, section 7.1).
 type Traffic struct {
-	suite  *Suite
-	secret secret.Secret
+	suite    *Suite
+	secret   secret.Secret
+	finishes bool      // it is of the Handshake stage: Finished will be asked for
+	x        *expander // of secret, kept from Protection to Finished
+}
+
+func (t *Traffic) expander() *expander {
+	if t.x == nil {
+		t.x = newExpander(t.suite, t.secret.Reveal())
+	}
+	return t.x
 }
 
 // Protection returns the record protection that belongs to t (RFC 8446,
@@ -102,8 +111,11 @@ func (t *Traffic) Protection() (p *Protection) {
 }
 
 func (t *Traffic) protection() *Protection {
-	x := newExpander(t.suite, t.secret.Reveal())
+	x := t.expander()
 	defer x.wipe()
+	if !t.finishes {
+		t.x = nil
+	}
 	iv := [nonceLen]byte(x.label("iv", nil, nonceLen))
 	return newProtection(t.suite, x.label("key", nil, t.suite.keyLen), iv)
 }
@@ -116,9 +128,9 @@ func (t *Traffic) Finished(transcript []byte) (verifyData []byte) {
 }
 
 func (t *Traffic) finished(transcript []byte) []byte {
-	s := t.suite
-	x := newExpander(s, t.secret.Reveal())
+	s, x := t.suite, t.expander()
 	defer x.wipe()
+	t.x = nil
 	mac := hmac.New(s.newHash, x.label("finished", nil, s.hashLen))
 	mac.Write(transcript)
 	return mac.Sum(nil)
@@ -135,7 +147,10 @@ func (t *Traffic) Update() {
 }
 
 // Wipe overwrites the secret.
-func (t *Traffic) Wipe() { t.secret.Wipe() }
+func (t *Traffic) Wipe() {
+	t.secret.Wipe()
+	t.x = nil
+}
 
 // The methods below keep keys out of every verb of fmt.
 
@@ -161,7 +176,6 @@ func extract(s *Suite, ikm, salt []byte) []byte {
 type expander struct {
 	suite *Suite
 	mac   hash.Hash // its key is the secret
-	used  bool
 	out   [maxHashLen]byte
 	info  [2 + 1 + maxLabel + 1 + maxHashLen + 1]byte
 }
@@ -184,10 +198,7 @@ func (x *expander) label(label string, context []byte, length int) []byte {
 	b = append(append(b, "tls13 "...), label...)
 	b = append(append(b, byte(len(context))), context...)
 	b = append(b, 1) // the number of the block
-	if x.used {
-		x.mac.Reset()
-	}
-	x.used = true
+	x.mac.Reset()    // the first one has the HMAC remember what it hashed of its key
 	x.mac.Write(b)
 	return x.mac.Sum(x.out[:0])[:length]
 }
