@@ -285,6 +285,7 @@ func TestStateIsKept(t *testing.T) {
 	dir := folder(t, a.section("enabled = False"))
 	p := start(t, nil, "--configdir", dir)
 	p.Ready()
+	p.Await("registry: a new client is in clients.conf.*client=a ")
 	p.stop()
 
 	writeClients(t, dir, a.section("enabled = True"))
