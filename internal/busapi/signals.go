@@ -37,7 +37,7 @@ const (
 	// times as long it rests: all clients of a large site have to be told of
 	// just when their hosts come for their secrets.
 	catchUpTime  = 2 * time.Millisecond
-	catchUpPause = 12
+	catchUpPause = 8
 	// goodbyeTime is for telling, one by one, that all clients are gone. That
 	// the server's name is gone says the same.
 	goodbyeTime = time.Second
