@@ -22,6 +22,7 @@ type signaller struct {
 	// missed since then.
 	announced map[string]bool
 	behind    []string // clients that catchUp has to look at
+	happened  bool     // something, since catchUp was last at work
 
 	room sysbus.Properties // of the last client, to be written over
 }
@@ -34,10 +35,12 @@ type sender interface {
 
 const (
 	// catchUpTime is how long catchUp works at most, and catchUpPause how many
-	// times as long it rests: all clients of a large site have to be told of
-	// just when their hosts come for their secrets.
+	// times as long it rests; or catchUpYield, when something has happened
+	// meanwhile: all clients of a large site have to be told of just when their
+	// hosts come for their secrets. The bus's own work comes on top.
 	catchUpTime  = 2 * time.Millisecond
 	catchUpPause = 8
+	catchUpYield = 50
 	// goodbyeTime is for telling, one by one, that all clients are gone. That
 	// the server's name is gone says the same.
 	goodbyeTime = time.Second
@@ -65,7 +68,16 @@ func (s *signaller) catchUp() (pause time.Duration) {
 			s.send(sub.path, propertiesNames, "PropertiesChanged", clientName, clientInterface().list(sub), []string{"Secret"})
 		}
 	}
-	return catchUpPause * time.Since(begin)
+	return s.rest(time.Since(begin))
+}
+
+// rest returns how long catchUp rests after it has worked for so long.
+func (s *signaller) rest(worked time.Duration) time.Duration {
+	if s.happened {
+		s.happened = false
+		return catchUpYield * worked
+	}
+	return catchUpPause * worked
 }
 
 // goodbye tells that all clients are gone.
@@ -108,6 +120,7 @@ func (s *signaller) waiting(feed *registry.Feed) {
 
 func (s *signaller) notice(n *registry.Notice, now time.Time) {
 	s.api.history.note(n, now)
+	s.happened = true
 	name := n.Client.Settings.Name
 	switch n.Kind {
 	case registry.ClientAdded:

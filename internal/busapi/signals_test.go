@@ -92,6 +92,17 @@ func TestCatchUp(t *testing.T) {
 		l.all()
 		l.wantSent(t, added+"a", added+"b", added+"c")
 	})
+	t.Run("what happens comes first", func(t *testing.T) {
+		l := newListener(t)
+		calm := l.rest(time.Second)
+		l.notice(l.disable(t, "c"), time.Now())
+		if busy := l.rest(time.Second); busy <= calm {
+			t.Errorf("it rests for %v when something happens, and for %v when nothing does", busy, calm)
+		}
+		if again := l.rest(time.Second); again != calm {
+			t.Errorf("it rests for %v when nothing happens any more, before it was %v", again, calm)
+		}
+	})
 	t.Run("one goes before it was announced", func(t *testing.T) {
 		l := newListener(t)
 		if err := l.registry.Remove("b", "a test"); err != nil {
