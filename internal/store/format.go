@@ -260,11 +260,13 @@ func readRecord(version byte, key, body []byte) (r registry.Record, err error) {
 	r.Configured.Settings.Name = r.Name
 	switch version {
 	case 1:
-		return readRecordV1(r.Name, body)
+		r, err = readRecordV1(r.Name, body)
 	case 2:
-		return r, decode(body, func(c *coder) { c.record(&r) })
+		err = decode(body, func(c *coder) { c.record(&r) })
+	default:
+		err = unknown(version)
 	}
-	return r, unknown(version)
+	return r, err
 }
 
 func readGrave(version byte, key, body []byte) (g registry.Grave, err error) {
@@ -275,21 +277,25 @@ func readGrave(version byte, key, body []byte) (g registry.Grave, err error) {
 	g.Identity = registry.Identity{Kind: registry.Kind(kind), Value: string(value)}
 	switch version {
 	case 1:
-		return g, readGraveV1(&g, body)
+		err = readGraveV1(&g, body)
 	case 2:
-		return g, decode(body, func(c *coder) { c.grave(&g) })
+		err = decode(body, func(c *coder) { c.grave(&g) })
+	default:
+		err = unknown(version)
 	}
-	return g, unknown(version)
+	return g, err
 }
 
 func readSummary(version byte, _, body []byte) (s summary, err error) {
 	switch version {
 	case 1:
-		return s, json.Unmarshal(body, &s)
+		err = json.Unmarshal(body, &s)
 	case 2:
-		return s, decode(body, func(c *coder) { c.summary(&s) })
+		err = decode(body, func(c *coder) { c.summary(&s) })
+	default:
+		err = unknown(version)
 	}
-	return s, unknown(version)
+	return s, err
 }
 
 func unknown(version byte) error { return fmt.Errorf("it has the version %d", version) }
