@@ -88,7 +88,8 @@ func (h *Host) follow(ctx context.Context, args []string) (e Entry, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
 	}
-	return e, json.Unmarshal([]byte(line), &e)
+	err = json.Unmarshal([]byte(line), &e)
+	return e, err
 }
 
 // AwaitUntil runs check until it is true. It is for what no journal entry tells.
