@@ -158,6 +158,7 @@ func (s *session) run() (event journal.Event, err error) {
 	}
 
 	// 3. Handshake.
+	growStack() // not before: who says nothing costs little
 	tls := s.server.TLS(conn)
 	defer tls.Close()
 	if err := tls.Handshake(); err != nil {
@@ -322,7 +323,6 @@ func (s *session) serve() {
 	if s.server.Log.Enabled(context.Background(), journal.Connected.Level) {
 		s.log(journal.Connected)
 	}
-	growStack()
 	event, err := s.run()
 	switch cause := s.ended(); {
 	case err == nil || errors.Is(err, errNoGreeting):
@@ -338,7 +338,7 @@ func (s *session) serve() {
 }
 
 // growStack grows the stack of this goroutine to what a session needs: at once,
-// while there is nothing on it, rather than in steps that copy all of it.
+// while there is little on it, rather than in steps that copy all of it.
 //
 //go:noinline
 func growStack() {
