@@ -147,35 +147,42 @@ func (c *handshakeCounter) Write(b []byte) (int, error) {
 func startGnuTLSServer(t *testing.T, program string, key crypto.Signer, priority string) string {
 	t.Helper()
 	public, private := pemFiles(t, key)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	cmd := exec.CommandContext(t.Context(), program, "--echo", "--disable-client-cert", "--priority", priority,
-		"--port", strconv.Itoa(port), "--rawpkfile", public, "--rawpkkeyfile", private)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	var said []string
-	for s := bufio.NewScanner(out); s.Scan(); {
-		said = append(said, s.Text())
-		if strings.Contains(s.Text(), "listening on IPv4") && strings.Contains(s.Text(), "done") {
-			go io.Copy(io.Discard, out) //nolint:errcheck // ends with the process
-			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		cmd := exec.CommandContext(t.Context(), program, "--echo", "--disable-client-cert", "--priority", priority,
+			"--port", strconv.Itoa(port), "--rawpkfile", public, "--rawpkkeyfile", private)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stderr = cmd.Stdout
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+		var said []string
+		taken := false // somebody else had the port first; it goes on without IPv4
+		for s := bufio.NewScanner(out); !taken && s.Scan(); {
+			said = append(said, s.Text())
+			if strings.Contains(s.Text(), "listening on IPv4") && strings.Contains(s.Text(), "done") {
+				go io.Copy(io.Discard, out) //nolint:errcheck // ends with the process
+				return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+			}
+			taken = strings.Contains(s.Text(), "bind() failed")
+		}
+		if !taken {
+			t.Fatalf("gnutls-serv doesn't listen:\n%s", strings.Join(said, "\n"))
 		}
 	}
-	t.Fatalf("gnutls-serv doesn't listen:\n%s", strings.Join(said, "\n"))
+	t.Fatal("gnutls-serv finds each port taken")
 	return ""
 }
 
