@@ -145,7 +145,7 @@ have the same clients and keys, secrets of %s bytes, a bus and a journal; checke
 
 %s
 Memory is PSS. Ready is the first start, then one with saved state. A host that gave up
-had waited for 10 s or more. At best: at the highest rate seen with as many clients.
+had waited for 10 s or more. At best: had server and hosts kept all cores busy.
 `, r.Date[:10], r.Commit, r.Command, m.Cores, m.CPU, float64(m.Memory)/(1<<30), m.Kernel, m.Go, m.Debian,
 		thousands(SecretSize), chart, r.Table())
 	fmt.Fprintf(&b, "Of our processor time for a secret, %s are cryptography that no server can do without\n(and %s a bare connection in the kernel).", short(r.Floor.Sum()), short(r.Floor.Connection))

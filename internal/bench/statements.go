@@ -30,7 +30,7 @@ func (r *Results) Statements() []Statement {
 			continue
 		}
 		ratio := ours.PerSecond() / debians.PerSecond()
-		c.add(ratio >= float64(s.times), "%.0f times (%.0f and %.2g a second)", ratio, ours.PerSecond(), debians.PerSecond())(
+		c.add(ratio >= float64(s.times), "%.0f times (%s and %s a second)", ratio, number(ours.PerSecond()), number(debians.PerSecond()))(
 			"%s: at least %d times Debian's hand-outs a second, 8 at once", clients(s.clients), s.times)
 	}
 	if one, many := c.load("ours", 1, 8), c.load("ours", 100_000, 8); one != nil && many != nil {
@@ -144,19 +144,10 @@ func (s *Server) kind(what string) *Load {
 	return &s.Loads[i]
 }
 
-// shortest is how long a storm takes at least: its hand-outs at the best rate
-// that was seen with that many clients.
+// shortest is how long a storm takes at least: its own processor time, had all
+// cores been busy with it all the time.
 func (r *Results) shortest(s Storm) time.Duration {
-	best := 0.0
-	if m := r.server("ours", s.Hosts); m != nil {
-		for _, l := range m.Loads {
-			best = max(best, l.PerSecond())
-		}
-	}
-	if best == 0 {
-		return 0
-	}
-	return time.Duration(float64(s.Hosts) / best * float64(time.Second))
+	return (s.ServerCPU + s.LoadCPU) / time.Duration(max(1, r.Machine.Cores))
 }
 
 func clients(n int) string {
