@@ -66,8 +66,17 @@ func (p Programs) operateOn(t testing.TB, bus string, sections ...string) *opera
 // hear waits for the nth signal called member and returns it.
 func (o *operated) hear(t testing.TB, member string, n int) *dbus.Signal {
 	t.Helper()
-	var last string
-	for timeout := time.After(30 * time.Second); ; {
+	s, last := o.heard(t, member, n, patience)
+	if s == nil {
+		t.Fatalf("no signal %s; the last one was %q", member, last)
+	}
+	return s
+}
+
+// heard is hear that returns nil after within, and the name of the last signal.
+func (o *operated) heard(t testing.TB, member string, n int, within time.Duration) (found *dbus.Signal, last string) {
+	t.Helper()
+	for timeout := time.After(within); ; {
 		select {
 		case s, open := <-o.signals:
 			if !open {
@@ -76,11 +85,11 @@ func (o *operated) hear(t testing.TB, member string, n int) *dbus.Signal {
 			last = s.Name
 			if strings.HasSuffix(s.Name, "."+member) && !strings.Contains(s.Name, "fukt") {
 				if n--; n <= 0 {
-					return s
+					return s, last
 				}
 			}
 		case <-timeout:
-			t.Fatalf("no signal %s; the last one was %q", member, last)
+			return nil, last
 		}
 	}
 }
