@@ -248,7 +248,13 @@ func (ev Enable) apply(s *step) {
 	s.changed(PropEnabled, PropLastEnabled, PropExpires)
 }
 
-func (ev Disable) apply(s *step) { s.disable(ev.By, ev.Why) }
+func (ev Disable) apply(s *step) {
+	if s.c.Status.Enabled {
+		s.disable(ev.By, ev.Why)
+	} else {
+		s.save(Now) // what has disabled it before may not have been saved
+	}
+}
 
 func (ev Approve) apply(s *step) { s.decide(Approved, ev.By, journal.ClientApproved) }
 func (ev Deny) apply(s *step)    { s.decide(Disapproved, ev.By, journal.ClientDenied) }

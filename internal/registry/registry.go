@@ -310,8 +310,11 @@ func (r *Registry) Do(name string, ev client.Event) error {
 
 // stricter reports whether ev is worth having even if it can't be saved.
 func stricter(was, is *client.Client, ev client.Event) bool {
-	_, deny := ev.(client.Deny)
-	return deny || was.Status.Enabled && !is.Status.Enabled
+	switch ev.(type) {
+	case client.Deny, client.Disable:
+		return true
+	}
+	return was.Status.Enabled && !is.Status.Enabled
 }
 
 func mostUrgent(effects []client.Effect) (most client.Urgency, any bool) {
