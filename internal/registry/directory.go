@@ -281,8 +281,8 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 	h := new(handout)
 	var e *entry
 	var granted bool
-	var out *Handout
 	var refusal *client.Refusal
+	out := new(Handout)
 	r.turn(func(t *turn) {
 		if e, refusal = r.claim(t, name, caller); refusal != nil {
 			return
@@ -298,7 +298,6 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 			e.handouts = map[*handout]struct{}{}
 		}
 		e.handouts[h] = struct{}{}
-		out = &Handout{Secret: e.c.Settings.Secret}
 	})
 	if refusal != nil {
 		return nil, r.refuse(name, caller, r.settle(name, refusal))
@@ -315,14 +314,18 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 		case h.over || e.gone:
 			refusal = cmp.Or(e.c.Eligible(t.now, granted), &client.Refusal{Reason: client.Disabled, Detail: "in this very moment"})
 		default:
-			refusal = e.c.Eligible(t.now, granted)
+			if _, refusal = r.claim(t, name, caller); refusal == nil {
+				refusal = e.c.Eligible(t.now, granted)
+			}
 		}
 		if refusal != nil {
 			delete(e.handouts, h)
+			return
 		}
+		out.Secret = e.c.Settings.Secret
 	})
 	if refusal != nil {
-		return nil, r.refuse(name, caller, refusal)
+		return nil, r.refuse(name, caller, r.settle(name, refusal))
 	}
 	out.OnRevoked = func(cut func()) {
 		r.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"mandos/internal/client"
 	"mandos/internal/journal"
 	"mandos/internal/keyid"
+	"mandos/internal/secret"
 )
 
 // A hookHandler calls hook when the record of a hand-out is written, which is
@@ -32,6 +33,10 @@ func (h hookHandler) Handle(ctx context.Context, r slog.Record) error {
 // TestChangeOfMindWhileRecording: what happens while the hand-out is being
 // recorded still keeps the secret back.
 func TestChangeOfMindWhileRecording(t *testing.T) {
+	a := approving("a")
+	a.Fingerprint = printOf('a')
+	barred := a
+	barred.Generation = client.OnlyTLS13
 	for name, tt := range map[string]struct {
 		happen func(w *world) error
 		want   string
@@ -45,6 +50,13 @@ func TestChangeOfMindWhileRecording(t *testing.T) {
 		"removed":     {func(w *world) error { return w.Remove("a", "a test") }, "Disabled"},
 		"another key": {func(w *world) error { _, err := w.Reload([]client.Settings{withKey(setting("a"), 'b')}); return err }, "Disabled"},
 		"no record":   {func(w *world) error { return errors.New("the journal is away") }, "Faulty"},
+		"barred": {func(w *world) error {
+			_, err := w.Reload([]client.Settings{barred})
+			return err
+		}, "Old protocol"},
+		"another secret": {func(w *world) error {
+			return w.Do("a", client.SetSecret{By: "a test", Value: secret.New([]byte("the other"))})
+		}, "the other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -53,13 +65,17 @@ func TestChangeOfMindWhileRecording(t *testing.T) {
 				}
 				w.start()
 				w.do("a", client.Approve{By: "a test"})
-				w.wantFetch('a', tt.want)
-			}, approving("a"))
+				got := w.fetchAs(Caller{Addr: testAddr, Identity: keyid.Identity{Fingerprint: printOf('a')}})
+				if got != tt.want {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+			}, a)
 		})
 	}
 }
 
-// TestTimeRunsOutWhileRecording: no timer has come yet, and no revocation.
+// TestTimeRunsOutWhileRecording: no timer has come yet, and no revocation. Who
+// is refused for that is disabled on disk.
 func TestTimeRunsOutWhileRecording(t *testing.T) {
 	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
 	w := newWorld(t, setting("a"))
@@ -72,7 +88,10 @@ func TestTimeRunsOutWhileRecording(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Registry = r
-	w.wantFetch('a', "Expired")
+	w.wantFetch('a', "Disabled")
+	if state, err := w.store.Load(); err != nil || state.Records[0].Saved.Enabled {
+		t.Errorf("it is saved as enabled (%v)", err)
+	}
 }
 
 // TestNoRecordOfARefusal: what Release refuses is not recorded as handed out
