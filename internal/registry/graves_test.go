@@ -53,3 +53,38 @@ func TestGraveRunsOutWhileDown(t *testing.T) {
 		w.wantFetch('a', "Disabled")
 	}, a, b)
 }
+
+// The clock is set back, and the server crashes before it has noticed: what is
+// saved in between must not make the time come back that has run out.
+func TestGraveRunsOutBeforeClockIsSetBack(t *testing.T) {
+	a, b := setting("a"), setting("b")
+	for name, save := range map[string]func(*world) error{
+		"by a change":   func(w *world) error { return w.Do("b", client.Disable{By: "a test"}) },
+		"by a flush":    func(w *world) error { return w.flush(true) },
+		"by a removal":  func(w *world) error { return w.Remove("b", "a test") },
+		"by a reload":   func(w *world) error { _, err := w.Reload([]client.Settings{setting("c")}); return err },
+		"by its timers": func(w *world) error { w.tick(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+			w := newWorld(t, a, b)
+			start := func() { // after a crash
+				r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: clock, Log: discard})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.Registry = r
+			}
+			start()
+			w.reload(b) // a is enabled, and has five minutes
+			clock.now.Elapsed += 10 * time.Minute
+			clock.now.Wall = clock.now.Wall.Add(time.Minute) // set back by nine
+			if err := save(w); err != nil {
+				t.Fatal(err)
+			}
+			w.settings = []client.Settings{a, b}
+			start()
+			w.wantFetch('a', "Disabled")
+		})
+	}
+}

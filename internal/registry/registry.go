@@ -195,7 +195,10 @@ func (r *Registry) lockedTurn(f func(*turn)) *turn {
 func (r *Registry) decide(f func(*turn)) {
 	r.disk.Lock()
 	defer r.disk.Unlock()
-	r.turn(f)
+	r.turn(func(t *turn) {
+		r.watchClock(t)
+		f(t)
+	})
 }
 
 // step applies an event that changes liveness only.

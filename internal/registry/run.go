@@ -60,7 +60,6 @@ func (r *Registry) Run(ctx context.Context) error {
 // tick serves the timers that are due, and returns how long to sleep.
 func (r *Registry) tick() (sleep time.Duration) {
 	r.decide(func(t *turn) {
-		r.watchClock(t)
 		r.remindCannotCheck(t)
 		var due []*entry
 		for e := r.timers.first(); e != nil && e.due <= t.now.Elapsed && len(due) < atOnce; e = r.timers.first() {
@@ -104,7 +103,8 @@ func (r *Registry) tickAll(t *turn, entries []*entry) {
 }
 
 // watchClock notices when the clock was set. Everything on disk is in terms
-// of the old one, so it is written anew.
+// of the old one, so it is written anew. Both locks are held, and nothing else
+// is saved in terms of the new one before.
 func (r *Registry) watchClock(t *turn) {
 	was := r.offset
 	if d := offset(t.now) - was; d.Abs() < clockStep {
@@ -202,6 +202,7 @@ func (r *Registry) flush(beat bool) error {
 	var b Batch
 	var entries []*entry
 	r.turn(func(t *turn) {
+		r.watchClock(t)
 		b.Seen = t.now.Wall
 		for e := range r.unsaved {
 			entries = append(entries, e)
