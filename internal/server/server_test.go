@@ -612,6 +612,37 @@ func TestCrash(t *testing.T) {
 	})
 }
 
+// A crashingReader crashes when it is read from after the handshake.
+type crashingReader struct{ TLS }
+
+func (crashingReader) Read([]byte) (int, error) { panic("at the disco") }
+
+// TestCrashWhileWaiting: nor does one that crashes while it waits for approval.
+func TestCrashWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, func(l *lab) {
+			l.Server.TLS = func(c net.Conn) TLS { return crashingReader{keytls.Client(c, &keytls.Config{})} }
+			l.dir.approve = func(ctx context.Context) error {
+				if len(l.dir.calls) == 2 {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}
+		})
+		if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err == nil || len(got) > 0 {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err != nil || string(got) != "the secret" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		l.end(t)
+		if !strings.Contains(l.log.String(), "CRITICAL: a session crashed") {
+			t.Errorf("logged: %s", l.log)
+		}
+	})
+}
+
 // TestAcceptErrors: the loop goes on after an error that may pass.
 func TestAcceptErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

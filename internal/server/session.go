@@ -249,6 +249,7 @@ func (w *watch) begun() context.Context {
 
 func (w *watch) read() {
 	defer close(w.done)
+	defer w.s.survive()
 	var b [1]byte
 	n, err := w.tls.Read(b[:])
 	switch {
@@ -309,16 +310,20 @@ func (s *session) cut() {
 	_ = s.conn.Close()
 }
 
+// survive is deferred where a peer is listened to: one that finds a bug of ours
+// must not take the others down.
+func (s *session) survive() {
+	if p := recover(); p != nil {
+		journal.SessionCrashed.Log(context.Background(), s.server.Log, journal.Peer(s.peer), journal.Err(fmt.Errorf("%v\n%s", p, debug.Stack())))
+		s.end(errCrashed)
+	}
+}
+
 // serve runs the session and logs how it ended.
 func (s *session) serve() {
 	defer s.server.ended(s)
 	defer s.conn.Close()
-	defer func() {
-		// A peer that finds a bug of ours must not take the others down.
-		if p := recover(); p != nil {
-			journal.SessionCrashed.Log(context.Background(), s.server.Log, journal.Peer(s.peer), journal.Err(fmt.Errorf("%v\n%s", p, debug.Stack())))
-		}
-	}()
+	defer s.survive()
 
 	if s.server.Log.Enabled(context.Background(), journal.Connected.Level) {
 		s.log(journal.Connected)
