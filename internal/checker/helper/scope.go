@@ -111,6 +111,7 @@ func (s *Scopes) Run(ctx context.Context, r checker.Request) (Outcome, error) {
 	if err = child.release(); err == nil {
 		state, output, err = child.wait()
 	}
+	timedOut := limited.Err() != nil // before kill: that can take long
 	kill()
 	if ctx.Err() != nil { // however far it had come
 		return Outcome{}, context.Cause(ctx)
@@ -119,7 +120,7 @@ func (s *Scopes) Run(ctx context.Context, r checker.Request) (Outcome, error) {
 		return Outcome{}, err
 	}
 	status, signal := checker.Status(state)
-	return Outcome{status, signal, limited.Err() != nil, output}, nil
+	return Outcome{status, signal, timedOut, output}, nil
 }
 
 // Sweep kills what a helper that was killed has left running. It must be

@@ -65,6 +65,7 @@ type fakeManager struct {
 	kills    int
 	limit    time.Duration
 	onStart  func(pid int)
+	onKill   func()
 	startErr func(n int) error // of the n-th start
 }
 
@@ -88,6 +89,9 @@ func (m *fakeManager) KillScope(context.Context, string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.kills++
+	if m.onKill != nil {
+		m.onKill()
+	}
 	if m.pid > 0 {
 		_ = syscall.Kill(-m.pid, syscall.SIGKILL) // the child leads a session
 	}
@@ -215,6 +219,18 @@ func TestScopeKilled(t *testing.T) {
 				t.Errorf("of the command still runs: %q", left)
 			}
 		})
+	}
+}
+
+// TestSlowKill checks that a command that has ended in time is not taken for one
+// that hasn't, when systemd takes long to end its scope.
+func TestSlowKill(t *testing.T) {
+	r := request
+	r.Limit = 2 * time.Second
+	m := &fakeManager{onKill: func() { time.Sleep(r.Limit) }}
+	got, err := scopes(t, m).Run(t.Context(), r)
+	if err != nil || got.Signal == 0 && got.TimedOut {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 
