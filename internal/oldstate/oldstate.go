@@ -181,7 +181,8 @@ func (c *Client) refuseUnfit() {
 // ran again in between, keeps what it has, but who was disabled or removed by
 // the old server is disabled: only an operator enables.
 func (s *State) Batch(have registry.State, now time.Time) registry.Batch {
-	// A file from the future is one that was saved just now.
+	// A file from the future is one that was saved just now, with all times in
+	// it as much earlier: nobody lives longer because the clock isn't set yet.
 	at := s.Saved
 	if at.After(now) {
 		at = now
@@ -195,6 +196,12 @@ func (s *State) Batch(have registry.State, now time.Time) registry.Batch {
 	for _, c := range s.Clients {
 		saved := c.Status
 		saved.At, saved.Change.At = at, at
+		if saved.Enabled {
+			saved.Expires = saved.Expires.Add(at.Sub(s.Saved))
+		}
+		if saved.Decision != client.Undecided {
+			saved.DecisionUntil = saved.DecisionUntil.Add(at.Sub(s.Saved))
+		}
 		b.Put = append(b.Put, registry.Record{
 			Name: c.Current.Name,
 			// Without a digest of the secret, that of clients.conf counts.

@@ -156,9 +156,20 @@ func TestBatchIntoEmpty(t *testing.T) {
 			t.Errorf("buried: %+v", g)
 		}
 	}
-	// A file from the future must not look as if the clock had been set back.
-	if b := s.Batch(registry.State{}, saved.Add(-time.Hour)); b.Seen.After(saved.Add(-time.Hour)) || b.Put[0].Saved.At.After(saved.Add(-time.Hour)) {
-		t.Errorf("seen %v", b.Seen)
+	// A file from the future must not look as if the clock had been set back,
+	// and gives nobody more time.
+	now = saved.Add(-100 * time.Hour)
+	denied := &s.Clients[0].Status
+	denied.Decision, denied.DecisionUntil = client.Disapproved, saved.Add(time.Minute)
+	b = s.Batch(registry.State{}, now)
+	if !b.Seen.Equal(now) || !b.Put[0].Saved.DecisionUntil.Equal(now.Add(time.Minute)) {
+		t.Errorf("seen %v, denied until %v", b.Seen, b.Put[0].Saved.DecisionUntil)
+	}
+	for i, rec := range b.Put {
+		was, is := s.Clients[i].Status, rec.Saved
+		if !is.At.Equal(now) || is.Enabled && is.Expires.Sub(is.At) != was.Expires.Sub(was.At) {
+			t.Errorf("%s is saved at %v and expires at %v", rec.Name, is.At, is.Expires)
+		}
 	}
 }
 
