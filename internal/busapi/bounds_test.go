@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -65,7 +66,7 @@ func TestHuge(t *testing.T) {
 	if err := s.call(path, propertiesName+".GetAll", text).Err; err != nil {
 		t.Error(err)
 	}
-	if after := s.getAll(t, path); !sameAll(before, after) {
+	if after := s.getAll(t, path); !maps.Equal(before, after) {
 		t.Errorf("what was refused has changed %v to %v", before, after)
 	}
 
@@ -85,15 +86,6 @@ func TestHuge(t *testing.T) {
 	if err := s.set(path, "Checker", ""); err == nil {
 		t.Error("an empty checker was taken")
 	}
-}
-
-func sameAll(a, b map[string]any) bool {
-	for name := range a {
-		if !same(a[name], b[name]) {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }
 
 // TestDeep: values within values, as deep as the bus lets them through.
