@@ -211,7 +211,7 @@ func (s *State) Batch(have registry.State, now time.Time) registry.Batch {
 		})
 	}
 	for _, set := range s.Removed {
-		for _, id := range identities(&set) {
+		for _, id := range registry.Identities(&set) {
 			b.Bury = append(b.Bury, registry.Grave{Identity: id, Saved: disabled(at, removedWhy), Removed: id.Kind == registry.ByName})
 		}
 	}
@@ -235,19 +235,19 @@ func (s *State) restrict(b *registry.Batch, have registry.State, at time.Time) {
 	strict := map[registry.Identity]bool{}
 	for i := range s.Clients {
 		if c := &s.Clients[i]; !c.Status.Enabled {
-			for _, id := range identities(&c.Current) {
+			for _, id := range registry.Identities(&c.Current) {
 				strict[id] = true
 			}
 		}
 	}
 	for i := range s.Removed {
-		for _, id := range identities(&s.Removed[i]) {
+		for _, id := range registry.Identities(&s.Removed[i]) {
 			strict[id] = true
 		}
 	}
 	for _, rec := range have.Records {
 		hit := false
-		for _, id := range identities(&rec.Current) {
+		for _, id := range registry.Identities(&rec.Current) {
 			hit = hit || strict[id]
 		}
 		if hit && rec.Saved.Enabled {
@@ -255,7 +255,7 @@ func (s *State) restrict(b *registry.Batch, have registry.State, at time.Time) {
 			rec.Saved.Change = client.Change{At: at, Why: disabledWhy}
 			b.Put = append(b.Put, rec)
 		}
-		for _, id := range identities(&rec.Current) {
+		for _, id := range registry.Identities(&rec.Current) {
 			delete(strict, id) // held, not buried
 		}
 	}
@@ -270,16 +270,4 @@ func (s *State) restrict(b *registry.Batch, have registry.State, at time.Time) {
 	for id := range strict {
 		b.Bury = append(b.Bury, registry.Grave{Identity: id, Saved: disabled(at, disabledWhy)})
 	}
-}
-
-// identities returns what a client of set is known by.
-func identities(set *client.Settings) []registry.Identity {
-	ids := []registry.Identity{{Kind: registry.ByName, Value: set.Name}}
-	if !set.KeyID.IsZero() {
-		ids = append(ids, registry.Identity{Kind: registry.ByKeyID, Value: set.KeyID.String()})
-	}
-	if !set.Fingerprint.IsZero() {
-		ids = append(ids, registry.Identity{Kind: registry.ByFingerprint, Value: set.Fingerprint.String()})
-	}
-	return ids
 }

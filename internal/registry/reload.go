@@ -25,8 +25,8 @@ type grave struct {
 	removed bool
 }
 
-// identities returns what a client of set is known by.
-func identities(set *client.Settings) []Identity {
+// Identities returns what a client of set is known by, its name first.
+func Identities(set *client.Settings) []Identity {
 	ids := append(make([]Identity, 0, 3), Identity{ByName, set.Name})
 	if !set.KeyID.IsZero() {
 		ids = append(ids, Identity{ByKeyID, set.KeyID.String()})
@@ -320,7 +320,7 @@ func (r *Registry) planChange(t *turn, set client.Settings, d Digest, e *entry) 
 
 	var olds []client.Status
 	var from []string
-	for _, id := range identities(&set) {
+	for _, id := range Identities(&set) {
 		if h, _ := r.get(id); h != nil {
 			olds = append(olds, h.c.Status)
 			from = append(from, string(id.Kind)+" of client "+h.name())
@@ -433,7 +433,7 @@ func (r *Registry) Remove(name, by string) error {
 		}
 		next, _ := client.Step(e.c, t.now, client.Disable{By: by, Why: "removed"})
 		p := &plan{buried: map[Identity]grave{}, batch: Batch{Delete: []string{name}}}
-		for _, id := range identities(&e.c.Settings) {
+		for _, id := range Identities(&e.c.Settings) {
 			p.bury(t, id, grave{status: next.Status.Buried(t.now), removed: id.Kind == ByName})
 		}
 		if err = r.commit(t, p.batch); err != nil {
