@@ -96,7 +96,8 @@ type Registry struct {
 
 // noiseBurst is how many entries of one kind are logged in a minute: of peers
 // with unknown keys, and of each client that is refused for one reason or
-// waits for approval. More are counted, and no D-Bus signal tells of them.
+// waits for approval. More are counted. Nor do D-Bus signals tell of more,
+// but for those that wait: about each of them an operator is asked.
 const noiseBurst = 20
 
 // An entry is a client in the registry.

@@ -86,7 +86,7 @@ type Batch struct {
 }
 
 // MemoryStore is a Store that forgets everything when the process ends, for
-// tests.
+// tests and self-tests.
 type MemoryStore struct {
 	mu      sync.Mutex
 	seen    time.Time
