@@ -3,7 +3,8 @@
 
 The tree isn't changed: go test -overlay sees the broken file. A mutant that
 survives without a reason, or no longer applies, makes the exit status 1. With
-numbers as arguments, only those are tried. The last result of all is in
+numbers as arguments, only those are tried; with --dry-run, it only says which
+no longer apply. The last result of all is in
 internal/registry/testdata/mutants.txt: make mutants writes it.
 """
 import json, os, subprocess, sys, tempfile
@@ -40,7 +41,7 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "directory.go", "e.waiters, e.grants = nil, nil", "e.waiters = nil"),
     (R + "directory.go", "e.grants = nil\n\t\tif e.c", "if e.c"),
     (R + "directory.go", "if e == nil || r.find(caller.Identity) != e {", "if e == nil {"),
-    (R + "directory.go", "func (r *Registry) settle(name string) {\n", "func (r *Registry) settle(name string) {\n\tif true {\n\t\treturn\n\t}\n"),
+    (R + "directory.go", "if refusal.Reason != client.Expired {", "if true {"),
     (R + "directory.go", "e.waiters, e.grants = nil, nil\n\te.revoke()", "e.waiters, e.grants = nil, nil"),
     (R + "registry.go", "if err = r.commit(t, Batch{Put: []Record{e.record(&next, t.now)}}); err != nil {", "if err = error(nil); err != nil {"),
     (R + "registry.go", "if !stricter(&e.c, &next, ev) {", "if true {"),
@@ -50,11 +51,11 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "run.go", "b.Put = append(b.Put, e.record(&next, t.now))", ""),
     (R + "run.go", "if err != nil {\n\t\t\tfor _, e := range entries {", "if false {\n\t\t\tfor _, e := range entries {"),
     (R + "run.go", "for _, e := range r.byName {\n\t\tr.save(e, client.Soon)\n\t}", ""),
-    (R + "reload.go", "if !claimed[id] {\n\t\t\tp.bury", "if false {\n\t\t\tp.bury"),
+    (R + "reload.go", "if !set.KeyID.IsZero() && !claims(wanted.byKeyID[set.KeyID]) {", "if false {"),
     (R + "reload.go", "; g.Saved.Enabled && !now.status.Enabled {", "; false && !now.status.Enabled {"),
     (R + "reload.go", "} else if g, ok := r.graves[id]; ok {", "} else if g, ok := r.graves[id]; ok && false {"),
-    (R + "reload.go", "case claimed[id]:\n\t\t\tp.unbury = append(p.unbury, id)", "case claimed[id]:"),
-    (R + "reload.go", "if r.graves[Identity{ByName, set.Name}].removed {", "if false {"),
+    (R + "reload.go", "case claims(claimant):\n\t\t\tp.unbury = append(p.unbury, id)", "case claims(claimant):"),
+    (R + "reload.go", "return r.graves[Identity{ByName, name}].removed }", "return false }"),
     (R + "reload.go", "p.bury(t, id, grave{status: next.Status.Buried(t.now), removed: id.Kind == ByName})", "_ = id"),
     (R + "reload.go", "g.removed = false // clients.conf has let go of it", ""),
     (S + "store.go", "if found.Items != sum.Items || found.Sum != sum.Sum {", "if false {"),
@@ -65,13 +66,37 @@ MUTANTS = [  # file, what it says, what it says then
     (S + "verify.go", "if id >= uint64(len(w.used)) || w.used[id] {", "if id >= uint64(len(w.used)) {"),
     (C + "status.go", "st.Enabled && now.Elapsed < st.Deadline", "st.Enabled"),
     (R + "directory.go", "if e.c.Settings.ApprovalDelay > 0 {\n\t\t\te.revoke()", "if false {\n\t\t\te.revoke()"),
-    (R + "reload.go", "pl.next.Status.Pending = e.c.Status.Pending\n", ""),
-    (R + "reload.go", "pl.effects = append(pl.effects, client.StopChecker{})\n", ""),
+    (R + "reload.go", "c.next.Status.Pending = e.c.Status.Pending\n", ""),
+    (R + "reload.go", "c.effects = append(c.effects, client.StopChecker{})\n", ""),
     (R + "directory.go", "case h.over || e.gone:", "case false:"),
     (R + "directory.go", "case err != nil:\n\t\t\trefusal = &client.Refusal{Reason: client.Faulty", "case false:\n\t\t\trefusal = &client.Refusal{Reason: client.Faulty"),
-    (R + "reload.go", "p.batch.Put = append(p.batch.Put, pl.e.record(&pl.next, now))", ""),
+    (R + "reload.go", "p.batch.Put = append(p.batch.Put, pl.record(now))", ""),
     (R + "reload.go", "delete(r.byName, set.Name)", ""),
-    (S + "store.go", "w.sum.Sum -= binary.BigEndian.Uint64(old[1:])", ""),
+    (S + "store.go", "sum.Sum -= binary.BigEndian.Uint64(old[1:])", ""),
+    (R + "reload.go", "if !set.Fingerprint.IsZero() && !claims(wanted.byPrint[set.Fingerprint]) {", "if false {"),
+    (R + "reload.go", "p.bury(t, Identity{ByName, set.Name}, grave{status: e.c.Status.Buried(t.now)})", ""),
+    (R + "reload.go", "p.batch.Put = append(p.batch.Put, pl.record(t.now))", ""),
+    (R + "reload.go", "stays[i] = e.configured.says(set) && e.hasKeysOf(set)", "stays[i] = true"),
+    (R + "reload.go", "if set != nil && set.KeyID == rec.Current.KeyID && set.Fingerprint == rec.Current.Fingerprint {", "if set != nil {"),
+    (R + "reload.go", "if !ownSecret || d != was.SecretDigest {", "if !ownSecret {"),
+    (R + "reload.go", "pl.next.Settings.Secret = pl.secret\n", ""),
+    (R + "reload.go", "e.c.Settings.Secret = pl.secret\n", ""),
+    (R + "reload.go", "if pl.change != nil && pl.rekeyed {", "if false {"),
+    (R + "reload.go", "if pl.rekeyed {\n\t\t\tr.cutOff", "if false {\n\t\t\tr.cutOff"),
+    (R + "reload.go", "for _, e := range r.byName {\n\t\t\t\t\tr.save(e, client.Soon) // a commit that fails may be on disk all the same\n\t\t\t\t}", ""),
+    (R + "reload.go", "r.save(e, client.Soon) // a commit that fails may be on disk all the same\n\t\t\treturn", "return"),
+    (R + "registry.go", "r.save(e, client.Soon) // a commit that fails may be on disk all the same", ""),
+    (R + "directory.go", "granted = ok && t.now.Elapsed < until", "granted = ok || t.now.Elapsed < until"),
+    (R + "directory.go", "delete(e.grants, caller)\n\t\tif refusal", "if refusal"),
+    (R + "directory.go", "if h.cut = cut; h.over {", "if h.cut = cut; false {"),
+    (R + "directory.go", "e.handouts[h] = struct{}{}\n", ""),
+    (R + "directory.go", "case id.KeyID.IsOfNothing():", "case false:"),
+    (R + "directory.go", "case e.c.CurrentDecision(t.now) == client.Approved:", "case true:"),
+    (R + "directory.go", "!decided && !hungUp && !e.c.Settings.ApprovedByDefault", "false"),
+    (C + "restore.go", "st.Grace = st.Grace || old.Grace", ""),
+    (C + "restore.go", "if st.Decision != saved.Decision {", "if false {"),
+    (C + "status.go", "case now.Elapsed >= st.Deadline:\n", "case now.Elapsed > st.Deadline:\n"),
+    (C + "step.go", "if st.lives(s.now) {\n\t\treturn", "if false {\n\t\treturn"),
 ]
 # Those that break no promise, and why.
 EQUIVALENT = {
@@ -106,7 +131,15 @@ def run(number, mutant):
     return "equivalent: " + EQUIVALENT[number] if number in EQUIVALENT else "SURVIVES"
 
 
+def dry_run():
+    stale = [f"{i} {path}: {old!r}" for i, (path, old, _) in enumerate(MUTANTS) if old not in open(os.path.join(ROOT, path)).read()]
+    if stale:
+        sys.exit("tools/mutants.py has mutants of code that is gone:\n" + "\n".join(stale))
+
+
 def main():
+    if sys.argv[1:] == ["--dry-run"]:
+        return dry_run()
     bad = 0
     only = [int(a) for a in sys.argv[1:]] or range(len(MUTANTS))
     for i in only:

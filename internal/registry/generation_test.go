@@ -22,6 +22,8 @@ func TestGenerations(t *testing.T) {
 	onlyOld.KeyID, onlyOld.Fingerprint = keyid.KeyID{}, printOf('o')
 	both.Fingerprint = printOf('b')
 	barred.Fingerprint, barred.Generation = printOf('m'), client.OnlyTLS13
+	nobody := setting("nobody")
+	nobody.KeyID = keyid.OfSPKI(nil)
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
 		for name, tt := range map[string]struct {
@@ -49,7 +51,7 @@ func TestGenerations(t *testing.T) {
 				t.Errorf("the log lacks %s", want)
 			}
 		}
-	}, onlyOld, both, barred)
+	}, onlyOld, both, barred, nobody)
 }
 
 // TestKeyValidity refuses keys that have expired, are revoked or were made in

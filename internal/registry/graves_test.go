@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mandos/internal/client"
+	"mandos/internal/keyid"
 )
 
 // What is known of a name or key that nobody holds is spent when somebody
@@ -85,6 +86,43 @@ func TestGraveRunsOutBeforeClockIsSetBack(t *testing.T) {
 			w.settings = []client.Settings{a, b}
 			start()
 			w.wantFetch('a', "Disabled")
+		})
+	}
+}
+
+// A client that is known by its OpenPGP key alone has its status under that key
+// when it is back under another name, or with another client.
+func TestGraveOfAFingerprint(t *testing.T) {
+	old := func(name string) client.Settings {
+		set := setting(name)
+		set.KeyID, set.Fingerprint = keyid.KeyID{}, printOf('f')
+		return set
+	}
+	a, b := old("a"), setting("b")
+	caller := Caller{Addr: testAddr, Identity: keyid.Identity{Fingerprint: printOf('f')}}
+	without := setting("a")
+	with := setting("b")
+	with.Fingerprint = printOf('f')
+	for name, happen := range map[string]func(*world){
+		"gone and back":               func(w *world) { w.reload(b); w.reload(a, b) },
+		"another name, later":         func(w *world) { w.reload(b); w.reload(old("c"), b) },
+		"another name, after a start": func(w *world) { w.reload(b); w.restart(); w.reload(old("c"), b) },
+		"another name, at a start":    func(w *world) { w.reload(b); w.settings = []client.Settings{old("c"), b}; w.restart() },
+		"another client, at once":     func(w *world) { w.reload(without, with) },
+		"another client, later":       func(w *world) { w.reload(without, b); w.reload(without, with) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.start()
+				w.do("a", client.Disable{By: "a test"})
+				happen(w)
+				for range 2 {
+					if got := w.fetchAs(caller); got != "Disabled" {
+						t.Errorf("it got %q, want %q", got, "Disabled")
+					}
+					w.restart()
+				}
+			}, a, b)
 		})
 	}
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -488,4 +489,39 @@ func TestReleaseNeedsApproval(t *testing.T) {
 			t.Fatal("released another's secret")
 		}
 	}, approving("a"), setting("b"))
+}
+
+// TestGrantIsForOnce: an operator's word lets one hand-out through, of who
+// asked, and soon.
+func TestGrantIsForOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		caller := Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf('a')}}
+		approve := func() {
+			w.do("a", client.Approve{By: "a test"})
+			if err := w.Approve(t.Context(), "a", caller); err != nil {
+				t.Fatal(err)
+			}
+			sleep(20 * time.Second) // the word itself is over
+		}
+		approve()
+		other := caller
+		other.Addr = netip.AddrPortFrom(caller.Addr.Addr(), caller.Addr.Port()+1)
+		if _, err := w.Release("a", other); err == nil {
+			t.Error("released to a caller who wasn't approved")
+		}
+		h, err := w.Release("a", caller)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Done(nil)
+		if _, err := w.Release("a", caller); err == nil {
+			t.Error("released twice")
+		}
+		approve()
+		sleep(grantLife)
+		if _, err := w.Release("a", caller); err == nil {
+			t.Error("released long after the approval")
+		}
+	}, approving("a"))
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mandos/internal/client"
+	"mandos/internal/keyid"
 	"mandos/internal/secret"
 )
 
@@ -32,4 +33,59 @@ func TestNewKeyKeepsSettings(t *testing.T) {
 			}, setting("a"))
 		})
 	}
+}
+
+// TestOldKeyGetsNothing: from the reload or start on that gives a client
+// another key, the one that it had is nobody's.
+func TestOldKeyGetsNothing(t *testing.T) {
+	byPrint := func(c byte) Caller { return Caller{Addr: testAddr, Identity: keyid.Identity{Fingerprint: printOf(c)}} }
+	a := setting("a")
+	a.Fingerprint = printOf('a')
+	for name, change := range map[string]func(*client.Settings){
+		"another key":          func(set *client.Settings) { set.KeyID, set.Fingerprint = keyOf('z'), printOf('z') },
+		"an OpenPGP key alone": func(set *client.Settings) { set.KeyID, set.Fingerprint = keyid.KeyID{}, printOf('z') },
+		"a TLS key alone":      func(set *client.Settings) { set.KeyID, set.Fingerprint = keyOf('z'), keyid.Fingerprint{} },
+	} {
+		for how, again := range map[string]func(*world){
+			"restart": (*world).restart,
+			"reload":  func(w *world) { w.reload(w.settings...) },
+		} {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					w.start()
+					w.wantFetch('a', "secret of a")
+					change(&w.settings[0])
+					set := w.settings[0]
+					for range 2 {
+						again(w)
+						w.wantFetch('a', "Unknown")
+						if got := w.fetchAs(byPrint('a')); got != "Unknown" {
+							t.Errorf("the old OpenPGP key got %q", got)
+						}
+						if !set.KeyID.IsZero() {
+							w.wantFetch('z', "secret of a")
+						}
+						if got := w.fetchAs(byPrint('z')); !set.Fingerprint.IsZero() && got != "secret of a" {
+							t.Errorf("the new OpenPGP key got %q", got)
+						}
+					}
+				}, a)
+			})
+		}
+	}
+}
+
+// TestNewKeyWhileDown: time to boot is for the host that was checked. Who has
+// another key when the server is back is none.
+func TestNewKeyWhileDown(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		sleep(10 * time.Minute) // both were checked
+		w.stop()
+		sleep(time.Hour)
+		w.settings[0].KeyID = keyOf('z')
+		w.start()
+		w.wantFetch('z', "Disabled")
+		w.wantFetch('b', "secret of b")
+	}, setting("a"), setting("b"))
 }
