@@ -77,8 +77,7 @@ func dropIn(s *config.Server) string {
 		name = s.Address.Zone()
 	}
 	if name != "" {
-		// A name may have a percent sign, which means something here.
-		fmt.Fprintf(&b, "BindToDevice=%s\n", strings.ReplaceAll(name, "%", "%%"))
+		fmt.Fprintf(&b, "BindToDevice=%s\n", name)
 	}
 	if b.Len() == 0 {
 		return ""

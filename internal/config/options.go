@@ -138,10 +138,17 @@ func setInterface(s *Server, v string) error {
 	return nil
 }
 
+// checkInterface takes the names that systemd takes, too: with any other it
+// would leave BindToDevice= out, and mandos.socket would listen on all.
 func checkInterface(name string) error {
 	const longest = 15 // IFNAMSIZ - 1
-	if len(name) > longest || strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == 0 || isSpace(r) }) {
-		return fmt.Errorf("%q can't be the name of a network interface: ip link shows them", name)
+	digits := strings.Trim(name, "0123456789") == ""
+	switch {
+	case name == "":
+		return nil
+	case name == "all", name == "default", name == ".", name == "..", digits, len(name) > longest,
+		strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/:%", r) }):
+		return fmt.Errorf("%q can't be the name of a network interface: write one that ip link shows, or none for all", name)
 	}
 	return nil
 }
