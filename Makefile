@@ -49,11 +49,12 @@ fuzz-coverage: ## list the fuzzers in SECURITY.md, with what they reach (minutes
 fuzz-short:
 	@FUZZTIME=1000x tools/fuzz.sh
 
-lint: ## gofmt, go vet, staticcheck, mandoc, shellcheck
+lint: ## gofmt, go vet, staticcheck, mandoc, shellcheck, and that the mutants are of today's code
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	@found=$$(for p in man/*.[1-8]; do mandoc -T lint -W warning $$p; done); test -z "$$found" || { echo "$$found"; exit 1; }
+	tools/mutants.py --dry-run
 	if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tools/packages/*.sh tools/packages/deb/p* tools/packages/rpm/* .ci/run; fi
 
 interop: ## our programs against Debian's, in every pairing

@@ -54,6 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	status := exitFailure
 	switch {
 	case err != nil:
+		status = exitUsage
 	case o.help:
 		err = cmdline.PrintHelp(stdout, fs, synopsis, about)
 	case o.version:
@@ -73,14 +74,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		err = errors.New(`expected nothing, or "test" and the name of one client`)
 		status = exitUsage
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+		return exitOK
+	case status == exitUsage:
+		fmt.Fprintf(stderr, "mandos-checker: %v (see --help)\n", err)
+	default:
 		fmt.Fprintf(stderr, "mandos-checker: %v\n", err)
-		if fs.Parsed() {
-			return status
-		}
-		return exitUsage
 	}
-	return exitOK
+	return status
 }
 
 // test runs one client's checker as the daemon would: it becomes the

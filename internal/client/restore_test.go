@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -71,9 +72,13 @@ func TestGraceIsForDowntime(t *testing.T) {
 			facts := good
 			tt.change(&facts)
 			now := Instant{Wall: saved.Add(time.Hour), Elapsed: time.Hour}
-			c, _ := Restore(set, Saved{Facts: facts, At: saved, Expires: saved.Add(5 * time.Minute)}, saved.Add(tt.seen), now, 0)
+			c, effects := Restore(set, Saved{Facts: facts, At: saved, Expires: saved.Add(5 * time.Minute)}, saved.Add(tt.seen), now, 0)
 			if c.Status.Enabled != tt.want || c.Status.Enabled && c.Status.Deadline != now.Elapsed+15*time.Minute {
 				t.Errorf("enabled %v until %v", c.Status.Enabled, c.Status.Deadline)
+			}
+			// What was decided is to be on disk before anybody hears of it.
+			if decided := facts.Enabled; slices.Contains(effects, Effect(Save{Now})) != decided {
+				t.Errorf("decided: %v; effects: %v", decided, effects)
 			}
 		})
 	}

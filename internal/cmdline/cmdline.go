@@ -115,7 +115,7 @@ func PrintHelp(w io.Writer, fs *pflag.FlagSet, synopsis []string, about string) 
 		if i > 0 {
 			lead = "       "
 		}
-		fmt.Fprintf(&b, "%s%s %s\n", lead, fs.Name(), line)
+		b.WriteString(strings.TrimRight(lead+fs.Name()+" "+line, " ") + "\n")
 	}
 	fmt.Fprintf(&b, "\n%s\n\nOptions:\n%s", strings.TrimSpace(about), fs.FlagUsagesWrapped(80))
 	_, err := io.WriteString(w, b.String())

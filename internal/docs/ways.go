@@ -101,6 +101,7 @@ var Ways = []Way{
 		Want: "^$", Then: "mandos-ctl --is-enabled web1"},
 	{Doc: "README.md", Begins: "sudo mandos-checker test web1\nsystemctl status mandos-checkers.slice", On: Server,
 		Want: `(?s)result: exit status 0: alive.*Mandos checkers.*Status: "`},
+	{Doc: "README.md", Begins: "sudo systemd-run --scope", On: Server, Want: "Running (scope )?as unit"},
 
 	// Hardening.
 	{Doc: "README.md", Begins: "[DEFAULT]\ninterval = PT20S\n", Parsed: "clients.conf"},

@@ -326,7 +326,9 @@ func inUse() uint64 {
 }
 
 // TestIdleConnections: peers that connect and say nothing cost little, less
-// still those in line, and never more than the limits allow.
+// still those in line, and never more than the limits allow. SECURITY.md says
+// how much, of these and of those in the two tests after this; what is allowed
+// here is a little more, for measuring isn't exact.
 func TestIdleConnections(t *testing.T) {
 	const served, waiting = 1000, 4000
 	listener, err := net.Listen("tcp", "[::1]:0")
@@ -368,8 +370,8 @@ func TestIdleConnections(t *testing.T) {
 	} else {
 		t.Logf("an idle session takes %d bytes", size)
 	}
-	if size := each(waiting); size > 4<<10 {
-		t.Errorf("an idle connection in line takes %d bytes, want at most 4 KiB", size)
+	if size := each(waiting); size > 2<<10 {
+		t.Errorf("an idle connection in line takes %d bytes, want at most 2 KiB", size)
 	} else {
 		t.Logf("an idle connection in line takes %d bytes", size)
 	}
@@ -417,8 +419,8 @@ func TestHalfHandshakes(t *testing.T) {
 		synctest.Wait()
 		each := (max(inUse(), before) - before) / peers
 		t.Logf("half a handshake takes %d bytes", each)
-		if each > 160<<10 {
-			t.Errorf("half a handshake takes %d bytes, want at most 160 KiB", each)
+		if each > 132<<10 {
+			t.Errorf("half a handshake takes %d bytes, want at most 132 KiB", each)
 		}
 		for _, conn := range conns {
 			conn.Close()
@@ -428,7 +430,7 @@ func TestHalfHandshakes(t *testing.T) {
 }
 
 // TestWaitingMemory: a client that waits for approval, with all of its TLS
-// connection, costs less than 32 KiB.
+// connection, costs less than 12 KiB.
 func TestWaitingMemory(t *testing.T) {
 	const clients = 300
 	listener, err := net.Listen("tcp", "[::1]:0")
@@ -463,8 +465,8 @@ func TestWaitingMemory(t *testing.T) {
 	// Both ends are in this process.
 	each := (max(inUse(), before) - before) / (2 * clients)
 	t.Logf("a waiting session takes %d bytes", each)
-	if each > 32<<10 {
-		t.Errorf("a waiting session takes %d bytes, want at most 32 KiB", each)
+	if each > 12<<10 {
+		t.Errorf("a waiting session takes %d bytes, want at most 12 KiB", each)
 	}
 	for _, c := range conns {
 		c.Close()

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestUsage: a wrong command line is told so, and where help is; "test" says by
+// its exit status that nothing was run.
+func TestUsage(t *testing.T) {
+	for _, tt := range []struct {
+		args   string
+		status int
+		want   string
+	}{
+		{"--bogus", exitUsage, "mandos-checker: unknown option --bogus (see --help)\n"},
+		{"--configdir", exitUsage, "(see --help)\n"},
+		{"test", exitUsage, `expected nothing, or "test" and the name of one client (see --help)`},
+		{"test a b", exitUsage, "(see --help)\n"},
+		{"try a", exitUsage, "(see --help)\n"},
+		{"--configdir /nonexistent test a", exitNotRun, `no client "a"`},
+	} {
+		var out, errs strings.Builder
+		if got := run(strings.Fields(tt.args), &out, &errs); got != tt.status || !strings.Contains(errs.String(), tt.want) || out.Len() > 0 {
+			t.Errorf("%s: status %d, want %d; it said %q and should say %q; and printed %q", tt.args, got, tt.status, errs.String(), tt.want, out.String())
+		}
+	}
+	var out, errs strings.Builder
+	if got := run([]string{"--help"}, &out, &errs); got != exitOK || errs.Len() > 0 {
+		t.Errorf("--help: status %d, %q", got, errs.String())
+	}
+	for line := range strings.Lines(out.String()) {
+		if line = strings.TrimSuffix(line, "\n"); strings.TrimRight(line, " ") != line {
+			t.Errorf("the help has the line %q", line)
+		}
+	}
+}
