@@ -37,7 +37,7 @@ MUTANTS = [  # file, what it says, what it says then
     (C + "restore.go", "if old.Decision == Disapproved {", "if false {"),
     (C + "restore.go", "if old.Enabled && !set.Enabled {", "if set.Enabled && !st.Enabled {\n\t\tst.Enabled, st.Deadline = true, s.in(set.Timeout)\n\t}\n\tif old.Enabled && !set.Enabled {"),
     (R + "directory.go", "if refusal = e.c.Eligible(t.now, granted); refusal != nil {\n\t\t\treturn\n\t\t}", "if false {\n\t\t\treturn\n\t\t}"),
-    (R + "directory.go", "default:\n\t\t\trefusal = e.c.Eligible(t.now, granted)", "default:"),
+    (R + "directory.go", "if _, refusal = r.claim(t, name, caller); refusal == nil {\n\t\t\t\trefusal = e.c.Eligible(t.now, granted)\n\t\t\t}", ""),
     (R + "directory.go", "e.waiters, e.grants = nil, nil", "e.waiters = nil"),
     (R + "directory.go", "e.grants = nil\n\t\tif e.c", "if e.c"),
     (R + "directory.go", "if e == nil || r.find(caller.Identity) != e {", "if e == nil {"),
@@ -97,6 +97,11 @@ MUTANTS = [  # file, what it says, what it says then
     (C + "restore.go", "if st.Decision != saved.Decision {", "if false {"),
     (C + "status.go", "case now.Elapsed >= st.Deadline:\n", "case now.Elapsed > st.Deadline:\n"),
     (C + "step.go", "if st.lives(s.now) {\n\t\treturn", "if false {\n\t\treturn"),
+    (C + "step.go", "s.save(Now) // what has disabled it before may not have been saved", ""),
+    (R + "directory.go", "if _, refusal = r.claim(t, name, caller); refusal == nil {", "{"),
+    (R + "directory.go", "r.settle(name, refusal))\n\t}\n\tout.OnRevoked", "refusal)\n\t}\n\tout.OnRevoked"),
+    (R + "registry.go", "r.watchClock(t)\n\t\tf(t)", "f(t)"),
+    (R + "registry.go", "case client.Deny, client.Disable:", "case client.Deny:"),
 ]
 # Those that break no promise, and why.
 EQUIVALENT = {

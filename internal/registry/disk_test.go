@@ -81,11 +81,13 @@ func TestApprovalEndsOnDisk(t *testing.T) {
 // TestFailedFlushIsTriedAgain: what could not be saved is saved later, though
 // nothing else happens.
 func TestFailedFlushIsTriedAgain(t *testing.T) {
+	a := setting("a")
+	a.Interval = 130 * time.Second // not checked just when the heartbeat is saved
 	bubble(t, func(t *testing.T, w *world) {
 		store := w.store.(*MemoryStore)
 		w.start()
 		w.checker.setDown(true, "a")
-		sleep(59 * time.Second)
+		sleep(64 * time.Second)
 		store.Fail(errors.New("the disk is away"))
 		sleep(2 * time.Second) // its first check
 		w.wantLogged("the disk is away")
@@ -101,7 +103,7 @@ func TestFailedFlushIsTriedAgain(t *testing.T) {
 		if got := state.Records[0].Saved.LastCheckerStatus; got != 1 {
 			t.Errorf("on disk the last check ended with %d, want 1", got)
 		}
-	}, setting("a"))
+	}, a)
 }
 
 // TestClockSetBackBeforeACrash: what is on disk follows the clock, so that the

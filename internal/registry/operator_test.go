@@ -279,14 +279,14 @@ func TestFullDisk(t *testing.T) {
 		store.Fail(full)
 		for _, ev := range []client.Event{client.Enable{By: "a test"}, client.Approve{By: "a test"}, client.SetSecret{By: "a test", Value: secret.New([]byte("another"))},
 			client.SetDuration{By: "a test", Property: client.PropTimeout, Value: time.Hour}} {
-			if err := w.Do("b", ev); !errors.Is(err, full) {
-				t.Errorf("%T on a full disk: %v, want an error", ev, err)
+			if err := w.Do("b", ev); !errors.Is(err, full) || !strings.Contains(err.Error(), "not changed") {
+				t.Errorf("%T on a full disk: %v, want an error that says that nothing has changed", ev, err)
 			}
 		}
 		w.wantFetch('b', "Disabled")
 		for range 2 { // the second time it is disabled, but still not on disk
-			if err := w.Do("a", client.Disable{By: "a test"}); !errors.Is(err, full) {
-				t.Errorf("disabling on a full disk: %v, want an error", err)
+			if err := w.Do("a", client.Disable{By: "a test"}); !errors.Is(err, full) || !strings.Contains(err.Error(), "tried again") {
+				t.Errorf("disabling on a full disk: %v, want an error that says that it is in force, and saved later", err)
 			}
 		}
 		w.wantFetch('a', "Disabled")
