@@ -476,9 +476,14 @@ func (w *modelWorld) step(t *rapid.T) {
 		w.conf[name] = set
 		w.reload()
 	case 16:
-		w.clock.now.Wall = w.clock.now.Wall.Add(rapid.SampledFrom([]time.Duration{-24 * time.Hour, 24 * time.Hour}).Draw(t, "set"))
-		w.settle()
-		w.flush()
+		set := rapid.SampledFrom([]time.Duration{-24 * time.Hour, -10 * time.Minute, 24 * time.Hour}).Draw(t, "set")
+		w.clock.now.Wall = w.clock.now.Wall.Add(set)
+		// What is on disk may then tell of a denial as if it was over, until it
+		// is written anew; and never of anything else as if it wasn't.
+		if set > 0 || rapid.Bool().Draw(t, "noticed") {
+			w.settle()
+			w.flush()
+		}
 	case 17: // suspend: time passes, and no timer comes
 		d := minutes("suspended")
 		w.clock.now.Elapsed += d
