@@ -140,6 +140,7 @@ func (a *api) session(ctx context.Context) error {
 	feed := a.registry.Subscribe(feedSize)
 	defer feed.Close()
 	names := a.registry.Names()
+	a.keep(names)
 	for _, name := range names {
 		a.paths.Path(name) // in the order of the names
 	}
@@ -186,6 +187,13 @@ func (a *api) session(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("sending signals: %w", s.err)
+}
+
+// keep forgets all clients but those of names, which are sorted: some may have
+// gone while no notice came.
+func (a *api) keep(names []string) {
+	a.paths.Keep(names)
+	a.history.keep(names)
 }
 
 // actor says who has sent a call, in the words of a status: "uid 0 over D-Bus".

@@ -1,6 +1,7 @@
 package busapi
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -66,6 +67,13 @@ func (h *history) note(n *registry.Notice, now time.Time) {
 			c.refusals = newest(c.refusals, seen{now, n.Caller.Addr, change.Reason})
 		}
 	}
+}
+
+// keep forgets all clients but those of names, which are sorted.
+func (h *history) keep(names []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.clients, func(name string, _ *clientHistory) bool { return !contains(names, name) })
 }
 
 func (h *history) of(name string) *clientHistory {

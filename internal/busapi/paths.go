@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -72,6 +74,19 @@ func (p *Paths) Forget(name string) {
 	if path, known := p.find(name); known {
 		delete(p.byPath, path)
 	}
+}
+
+// Keep frees the paths of all clients but those of names, which are sorted.
+func (p *Paths) Keep(names []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.byPath, func(_ dbus.ObjectPath, name string) bool { return !contains(names, name) })
+}
+
+// contains reports whether name is among names, which are sorted.
+func contains(names []string, name string) bool {
+	_, there := slices.BinarySearch(names, name)
+	return there
 }
 
 func element(name string) string {

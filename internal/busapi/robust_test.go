@@ -179,6 +179,38 @@ func TestBusRestart(t *testing.T) {
 	}
 }
 
+// TestRemovedWithoutBus: who comes after a client that was removed while there
+// was no bus gets its path, and not its history.
+func TestRemovedWithoutBus(t *testing.T) {
+	a := &api{paths: &Paths{}}
+	for _, name := range []string{"a.b", "c"} {
+		a.paths.Path(name)
+		got := &registry.Notice{Kind: registry.ClientChanged, Client: registry.View{Settings: settings(name)}, Caller: caller, Changes: []client.Notice{client.GotSecret{}}}
+		a.history.note(got, time.Now())
+	}
+	a.keep([]string{"a-b", "c"})
+	if path := a.paths.Path("a-b"); path != "/clients/a_b" {
+		t.Errorf("the path is %s", path)
+	}
+	if b, c := a.history.handouts("a.b"), a.history.handouts("c"); len(b) != 0 || len(c) != 1 {
+		t.Errorf("remembered are %v and %v", b, c)
+	}
+
+	startBus := ownBus(t)
+	bus := startBus()
+	s := serveOn(t, settings("a.b"))
+	bus.Process.Kill()
+	<-s.bus.Context().Done()
+	if _, err := s.registry.Reload([]client.Settings{settings("a-b")}); err != nil {
+		t.Fatal(err)
+	}
+	startBus()
+	s.bus = operatorConn(t)
+	if got := s.get(t, "/clients/a_b", clientName, "Name"); got != "a-b" {
+		t.Errorf("at the path is %q", got)
+	}
+}
+
 // TestSlowBus: while the bus takes nothing, clients get their secrets, and what
 // waits for it is bounded; afterwards it is told how things are.
 func TestSlowBus(t *testing.T) {

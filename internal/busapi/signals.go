@@ -1,7 +1,6 @@
 package busapi
 
 import (
-	"slices"
 	"time"
 
 	"mandos/internal/client"
@@ -169,13 +168,13 @@ func (s *signaller) removed(name string) {
 func (s *signaller) resync() {
 	s.behind = s.api.registry.Names()
 	for name := range s.announced {
-		if _, there := slices.BinarySearch(s.behind, name); there {
+		if contains(s.behind, name) {
 			s.announced[name] = false
 		} else {
 			s.removed(name)
-			s.api.paths.Forget(name)
 		}
 	}
+	s.api.keep(s.behind)
 }
 
 func (s *signaller) changed(v registry.View, changes []client.Notice) {
