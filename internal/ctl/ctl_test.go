@@ -266,6 +266,10 @@ func TestWhy(t *testing.T) {
 				"It was last known to be well at 2026-11-20 10:00:00 (2 days 2 hours ago). " +
 				"It stays so until an operator enables it: mandos-ctl --enable 'my host'\\''s'\n",
 		},
+		"like an option": {
+			client("--all", "Enabled", false),
+			"--all is disabled and gets no secret. No check has succeeded yet. It stays so until an operator enables it: mandos-ctl --enable -- --all\n",
+		},
 		"expired": {
 			client("a", "Expires", noon.Format(format)),
 			"a gets no secret: its time was up at 12:00:00 (less than a second ago), and the server is about to disable it. " +

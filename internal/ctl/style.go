@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"fmt"
-	"unicode"
 
 	"mandos/internal/operator"
 
@@ -51,7 +50,5 @@ func (s style) client(c operator.Client, line string) string {
 	}
 	return s.paint(green, line)
 }
-
-func unprintable(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
 
 func itoa(n int64) string { return fmt.Sprint(n) }

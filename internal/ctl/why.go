@@ -24,7 +24,7 @@ func why(c operator.Client, now time.Time, zone *time.Location) string {
 	case !expires.IsZero() && !now.Before(expires):
 		w.say("%s gets no secret: its time was up %s, and the server is about to disable it.", w.name, w.at(expires))
 		w.checks()
-		w.say("Only an operator enables it again: mandos-ctl --enable %s", w.name)
+		w.say("Only an operator enables it again: %s", w.command("enable"))
 	case c.Bool("ApprovalPending"):
 		w.pending()
 	default:
@@ -67,13 +67,22 @@ func (w *explanation) say(format string, args ...any) {
 	w.sentences = append(w.sentences, fmt.Sprintf(format, args...))
 }
 
+// command is the one that does action to the client, and to no other, whatever
+// the client is called.
+func (w *explanation) command(action string) string {
+	if strings.HasPrefix(w.name, "-") {
+		return "mandos-ctl --" + action + " -- " + w.name
+	}
+	return "mandos-ctl --" + action + " " + w.name
+}
+
 func (w *explanation) disabled() {
 	w.say("%s is disabled and gets no secret.", w.name)
 	if status := w.c.String("Status"); status != "" {
 		w.say("It was %s.", strings.TrimSuffix(operator.Printable(status), "."))
 	}
 	w.checks()
-	w.say("It stays so until an operator enables it: mandos-ctl --enable %s", w.name)
+	w.say("It stays so until an operator enables it: %s", w.command("enable"))
 }
 
 func (w *explanation) pending() {
@@ -83,7 +92,7 @@ func (w *explanation) pending() {
 	}
 	w.say("%s is enabled and waits for approval, since %s.", w.name, w.at(w.c.Time("LastApprovalRequest")))
 	w.say("If nobody decides within %s of its asking, it %s.", span(w.c.Duration("ApprovalDelay")), outcome)
-	w.say("To %s: mandos-ctl --%s %s", other, command, w.name)
+	w.say("To %s: %s", other, w.command(command))
 }
 
 func (w *explanation) enabled(expires time.Time) {
@@ -111,7 +120,7 @@ func (w *explanation) enabled(expires time.Time) {
 	if !expires.IsZero() {
 		w.say("Unless a check succeeds before, it will be disabled %s.", w.at(expires))
 	}
-	w.say("To refuse it from now on: mandos-ctl --disable %s", w.name)
+	w.say("To refuse it from now on: %s", w.command("disable"))
 }
 
 // checks says when the client was last seen alive, and how the last checker
@@ -185,7 +194,7 @@ func shellWord(s string) string {
 	switch {
 	case s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }):
 		return s
-	case strings.ContainsFunc(s, unprintable):
+	case operator.Printable(s) != s:
 		return "$'" + strings.ReplaceAll(operator.Printable(strings.ReplaceAll(s, `\`, `\\`)), "'", `\'`) + "'"
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
