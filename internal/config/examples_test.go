@@ -80,7 +80,7 @@ func TestExampleClientsConf(t *testing.T) {
 	}
 
 	secret := filepath.Join(t.TempDir(), "second.bin")
-	all := strings.Replace(uncommented(text), "/etc/keys/mandos/second.bin", secret, 1)
+	all := strings.Replace(uncommented(text), "/etc/mandos/secrets/second.bin", secret, 1)
 	dir = files(t, map[string]string{"clients.conf": all})
 	message := decodeBase64(regexp.MustCompile(`(?s)\nsecret =\n(.*?)\n\n`).FindStringSubmatch(all)[1])
 	if message.err != nil {
