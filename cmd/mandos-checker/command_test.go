@@ -14,7 +14,9 @@ func TestUsage(t *testing.T) {
 		want   string
 	}{
 		{"--bogus", exitUsage, "mandos-checker: unknown option --bogus (see --help)\n"},
-		{"--configdir", exitUsage, "(see --help)\n"},
+		{"--configdir", exitUsage, "mandos-checker: --configdir needs a value (see --help)\n"},
+		{"-x", exitUsage, "mandos-checker: unknown option -x (see --help)\n"},
+		{"--version=x", exitUsage, "mandos-checker: --version: it takes no value (see --help)\n"},
 		{"test", exitUsage, `expected nothing, or "test" and the name of one client (see --help)`},
 		{"test a b", exitUsage, "(see --help)\n"},
 		{"try a", exitUsage, "(see --help)\n"},

@@ -3,8 +3,10 @@
 package cmdline
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -58,9 +60,34 @@ func ParseOperands(fs *pflag.FlagSet, args []string) ([]string, error) {
 		}
 	}
 	if err := fs.Parse(full); err != nil {
-		return nil, err
+		return nil, inWords(err)
 	}
 	return fs.Args(), nil
+}
+
+// inWords says what is wrong as all else here does: by the option's long name,
+// without flags, arguments and Go's functions.
+func inWords(err error) error {
+	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		name, value, cause := e.GetFlag().Name, e.GetValue(), e.Unwrap()
+		switch {
+		case errors.Is(cause, strconv.ErrRange):
+			cause = fmt.Errorf("%q is out of range", value)
+		case errors.Is(cause, strconv.ErrSyntax):
+			cause = fmt.Errorf("%q is no number", value)
+			if e.GetFlag().NoOptDefVal != "" {
+				cause = errors.New("it takes no value")
+			}
+		}
+		return fmt.Errorf("--%s: %w", name, cause)
+	}
+	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return fmt.Errorf("--%s needs a value", e.GetFlag().Name)
+	}
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() != "" {
+		return fmt.Errorf("unknown option -%s", e.GetSpecifiedName())
+	}
+	return err
 }
 
 func expand(fs *pflag.FlagSet, name string) (string, error) {

@@ -126,12 +126,12 @@ func TestActions(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"--nonsense", "--nonsense"},
-		{"-x", "'x'"},
+		{"-x", "unknown option -x"},
 		{"--de", "--de is ambiguous: it could be --debug or --debuglevel"},
 		{"--chec", "--chec is ambiguous: it could be --check or --check-config"},
 		{"--no-", "ambiguous"},
 		{"--port", "--port"},
-		{"-p", "'p'"},
+		{"-p", "--port needs a value"},
 		{"--port=", ""},
 		{"--port x", `"x" is no port`},
 		{"--port 65536", `"65536" is no port`},

@@ -8,21 +8,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// completions are the shells that there are completions for.
+var completions = map[string]func(*pflag.FlagSet) string{"bash": bash, "zsh": zsh, "fish": fish}
+
 // writeCompletion writes a shell's completions, made of the option table.
 // The clients' names are asked of the server at the time.
 func writeCompletion(w io.Writer, shell string, table *pflag.FlagSet) error {
-	var script string
-	switch shell {
-	case "bash":
-		script = bash(table)
-	case "zsh":
-		script = zsh(table)
-	case "fish":
-		script = fish(table)
-	default:
-		return fmt.Errorf("--completion: no completions for %q, only for bash, zsh and fish", shell)
-	}
-	_, err := io.WriteString(w, script)
+	_, err := io.WriteString(w, completions[shell](table))
 	return err
 }
 

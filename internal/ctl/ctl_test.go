@@ -152,7 +152,7 @@ func TestRefused(t *testing.T) {
 		{"-s /nonexistent a", "/nonexistent", 2},
 		{"--approval a", "ambiguous", 2},
 		{"--nonsense", "unknown option --nonsense", 2},
-		{"--completion tcsh", `no completions for "tcsh"`, 1},
+		{"--completion tcsh", `there is none for "tcsh"`, 2},
 		{"-e nosuch", `the server has no client "nosuch"`, 1},
 		{"nosuch", `the server has no client "nosuch"`, 1},
 	} {
@@ -329,8 +329,10 @@ func TestCompletions(t *testing.T) {
 			}
 		})
 	}
-	if status, script, _ := runCompletion(t, "tcsh"); status == 0 || script != "" {
-		t.Errorf("tcsh: exit status %d, printed %q", status, script)
+	for _, shell := range []string{"tcsh", ""} {
+		if status, script, _ := runCompletion(t, shell); status != exitUsage || script != "" {
+			t.Errorf("%q: exit status %d, printed %q", shell, status, script)
+		}
 	}
 }
 

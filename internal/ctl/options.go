@@ -150,7 +150,13 @@ var exclusive = [][2]string{
 
 func (o *options) validate() error {
 	given := func(name string) bool { return o.table.Changed(name) }
-	if o.help || o.version || o.completion != "" {
+	switch {
+	case o.help || o.version:
+		return nil
+	case given("completion"):
+		if completions[o.completion] == nil {
+			return fmt.Errorf("--completion: there is none for %q, only for bash, zsh and fish", o.completion)
+		}
 		return nil
 	}
 	for _, pair := range exclusive {

@@ -104,11 +104,19 @@ func (c Command) Run(ctx context.Context) int {
 	default:
 		err = c.run(ctx, o, fs.Changed("passfile"))
 	}
+	if usage, ok := errors.AsType[usageError](err); ok {
+		return c.fail(2, fmt.Errorf("%w (see --help)", usage))
+	}
 	if err != nil {
 		return c.fail(1, err)
 	}
 	return 0
 }
+
+// A usageError is the fault of an option.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func (c Command) fail(status int, err error) int {
 	fmt.Fprintf(c.Stderr, "mandos-keygen: %v\n", err)
@@ -132,7 +140,7 @@ func (c Command) run(ctx context.Context, o options, fromFile bool) error {
 		o.name = name
 	}
 	if err := checkName(o.name); err != nil {
-		return err
+		return usagef("%w", err) // --name gives another
 	}
 	if fromFile || o.password {
 		return c.printSection(ctx, o, fromFile)
@@ -144,12 +152,17 @@ func (c Command) run(ctx context.Context, o options, fromFile bool) error {
 func makeKeys(o options, now time.Time) error {
 	for option, kind := range map[string]string{"--type": o.kind, "--subtype": o.subKind} {
 		if !strings.EqualFold(kind, "RSA") {
-			return fmt.Errorf("%s %s: RSA is the only type of OpenPGP key that mandos-keygen makes", option, kind)
+			return usagef("%s %s: RSA is the only type of OpenPGP key that mandos-keygen makes", option, kind)
+		}
+	}
+	for option, bits := range map[string]int{"--length": o.bits, "--sublength": o.subBits} {
+		if bits < pgp.MinBits || bits > pgp.MaxBits {
+			return usagef("%s: an OpenPGP key of %d bits: from %d to %d are possible", option, bits, pgp.MinBits, pgp.MaxBits)
 		}
 	}
 	lifetime, err := pgp.ParseLifetime(o.expire, now)
 	if err != nil {
-		return fmt.Errorf("--expire: %w", err)
+		return usagef("--expire: %w", err)
 	}
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return fmt.Errorf("making the key directory: %w", err)
@@ -166,7 +179,7 @@ func makeKeys(o options, now time.Time) error {
 
 	var tlsKey crypto.Signer
 	if tlsKey, err = clientkeys.NewTLSKey(o.tlsKind); err != nil {
-		return fmt.Errorf("--tls-keytype: %w", err)
+		return usagef("--tls-keytype: %w", err)
 	}
 	private, public, err := clientkeys.EncodeTLSKey(tlsKey)
 	if err != nil {
