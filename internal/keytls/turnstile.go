@@ -66,27 +66,31 @@ func (q *queue) pass(number uint64, f func()) {
 }
 
 func (q *queue) enter(number uint64) {
-	q.mu.Lock()
-	if q.places > 0 {
-		q.places--
-		q.mu.Unlock()
-		return
-	}
 	w := &waiter{number: number}
 	w.turn.Lock()
+	q.mu.Lock()
 	heap.Push(&q.waiting, w)
 	q.mu.Unlock()
-	w.turn.Lock() // until leave
+	runtime.Gosched() // those that can run, and don't wait here yet, may be older
+	q.next()
+	w.turn.Lock() // until it is next
 }
 
 func (q *queue) leave() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.waiting) > 0 {
-		heap.Pop(&q.waiting).(*waiter).turn.Unlock()
-		return
-	}
 	q.places++
+	q.mu.Unlock()
+	q.next()
+}
+
+// next gives a place to the oldest, if there is one.
+func (q *queue) next() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.places > 0 && len(q.waiting) > 0 {
+		q.places--
+		heap.Pop(&q.waiting).(*waiter).turn.Unlock()
+	}
 }
 
 // A waiter is a connection in a queue.
