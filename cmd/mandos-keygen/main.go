@@ -19,7 +19,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	_ = memory.Guard() // as far as it goes
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
 	syscall.Umask(0o077)
 	return keygen.Command{

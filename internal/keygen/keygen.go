@@ -145,19 +145,48 @@ func (c Command) run(ctx context.Context, o options, fromFile bool) error {
 	if fromFile || o.password {
 		return c.printSection(ctx, o, fromFile)
 	}
-	return makeKeys(o, time.Now())
+	return makeKeys(ctx, o, time.Now())
 }
 
-// makeKeys makes all four files, or changes none.
-func makeKeys(o options, now time.Time) error {
-	for option, kind := range map[string]string{"--type": o.kind, "--subtype": o.subKind} {
-		if !strings.EqualFold(kind, "RSA") {
-			return usagef("%s %s: RSA is the only type of OpenPGP key that mandos-keygen makes", option, kind)
+var errInterrupted = errors.New("interrupted")
+
+// await returns what f returns, or an error as soon as ctx ends. What f waits
+// for may never come, and the program ends then.
+func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, errInterrupted
+	}
+}
+
+// makeKeys makes all four files. Until all are written, and if ctx ends before
+// that, it changes none.
+func makeKeys(ctx context.Context, o options, now time.Time) error {
+	for _, given := range []struct {
+		option, kind string
+	}{{"--type", o.kind}, {"--subtype", o.subKind}} {
+		if !strings.EqualFold(given.kind, "RSA") {
+			return usagef("%s %s: RSA is the only type of OpenPGP key that mandos-keygen makes", given.option, given.kind)
 		}
 	}
-	for option, bits := range map[string]int{"--length": o.bits, "--sublength": o.subBits} {
-		if bits < pgp.MinBits || bits > pgp.MaxBits {
-			return usagef("%s: an OpenPGP key of %d bits: from %d to %d are possible", option, bits, pgp.MinBits, pgp.MaxBits)
+	for _, given := range []struct {
+		option string
+		bits   int
+	}{{"--length", o.bits}, {"--sublength", o.subBits}} {
+		if given.bits < pgp.MinBits || given.bits > pgp.MaxBits {
+			return usagef("%s: an OpenPGP key of %d bits: from %d to %d are possible", given.option, given.bits, pgp.MinBits, pgp.MaxBits)
 		}
 	}
 	lifetime, err := pgp.ParseLifetime(o.expire, now)
@@ -177,17 +206,22 @@ func makeKeys(o options, now time.Time) error {
 			filepath.Join(o.dir, there[0]))
 	}
 
-	var tlsKey crypto.Signer
-	if tlsKey, err = clientkeys.NewTLSKey(o.tlsKind); err != nil {
+	tlsKey, err := await(ctx, func() (crypto.Signer, error) { return clientkeys.NewTLSKey(o.tlsKind) })
+	switch {
+	case errors.Is(err, errInterrupted):
+		return err
+	case err != nil:
 		return usagef("--tls-keytype: %w", err)
 	}
 	private, public, err := clientkeys.EncodeTLSKey(tlsKey)
 	if err != nil {
 		return fmt.Errorf("encoding the TLS key: %w", err)
 	}
-	key, err := pgp.Generate(pgp.Request{
-		Name: o.name, Email: o.email, Comment: o.comment,
-		Bits: o.bits, SubBits: o.subBits, Created: now, Lifetime: lifetime,
+	key, err := await(ctx, func() (*pgp.Key, error) {
+		return pgp.Generate(pgp.Request{
+			Name: o.name, Email: o.email, Comment: o.comment,
+			Bits: o.bits, SubBits: o.subBits, Created: now, Lifetime: lifetime,
+		})
 	})
 	if err != nil {
 		return err

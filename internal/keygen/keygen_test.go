@@ -2,6 +2,7 @@ package keygen
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -199,7 +201,7 @@ func TestAskOnTerminal(t *testing.T) {
 		}
 		done := make(chan answer)
 		go func() {
-			p, err := Command{Stdin: tty, Stderr: stderr}.askPassword()
+			p, err := Command{Stdin: tty, Stderr: stderr}.askPassword(t.Context())
 			stderr.Close()
 			done <- answer{p, err}
 		}()
@@ -226,5 +228,53 @@ func TestAskOnTerminal(t *testing.T) {
 		if tt.wantErr == "" && got.err != nil || tt.wantErr != "" && (got.err == nil || !strings.Contains(got.err.Error(), tt.wantErr)) {
 			t.Errorf("typed %q, %q: error %v, want %q", tt.first, tt.second, got.err, tt.wantErr)
 		}
+	}
+}
+
+// TestInterrupted: who is interrupted while a password is asked for gets the
+// terminal back as it was.
+func TestInterrupted(t *testing.T) {
+	_, tty := terminal(t)
+	echoes := func() bool {
+		t.Helper()
+		state, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state.Lflag&unix.ECHO != 0
+	}
+	if !echoes() {
+		t.Fatal("the terminal has no echo to begin with")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := Command{Stdin: tty, Stderr: io.Discard}.askPassword(ctx)
+		done <- err
+	}()
+	for echoes() {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, errInterrupted) {
+		t.Errorf("error %v", err)
+	}
+	if !echoes() {
+		t.Error("the terminal is left without echo")
+	}
+}
+
+// TestInterruptedKeys: who is interrupted while keys are made has none.
+func TestInterruptedKeys(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var errs bytes.Buffer
+	status := Command{Args: []string{"-d", dir, "-n", "x", "-l", "8192"}, Stdin: os.Stdin, Stdout: io.Discard, Stderr: &errs}.Run(ctx)
+	if status != 1 || !strings.Contains(errs.String(), "interrupted") {
+		t.Errorf("exit status %d, printed %q", status, &errs)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
 	}
 }

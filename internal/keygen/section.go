@@ -46,9 +46,9 @@ func (c Command) printSection(ctx context.Context, o options, fromFile bool) err
 
 	var password []byte
 	if fromFile {
-		password, err = readPassfile(o.passfile)
+		password, err = await(ctx, func() ([]byte, error) { return c.readPassfile(o.passfile) })
 	} else {
-		password, err = c.askPassword()
+		password, err = c.askPassword(ctx)
 	}
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (c Command) printSection(ctx context.Context, o options, fromFile bool) err
 			writeChecker(&b, hostKey)
 		}
 	}
-	if _, err := io.WriteString(c.Stdout, b.String()); err != nil {
+	if _, err := await(ctx, func() (int, error) { return io.WriteString(c.Stdout, b.String()) }); err != nil {
 		return fmt.Errorf("printing the section: %w", err)
 	}
 	return nil
@@ -83,12 +83,16 @@ func writeChecker(w io.Writer, k hostKey) {
 	fmt.Fprintf(w, "ssh_fingerprint = %s\n", k.line)
 }
 
-func readPassfile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("--passfile: %w", err)
+// readPassfile reads a file; "-" is standard input, as it is for the reference.
+func (c Command) readPassfile(path string) ([]byte, error) {
+	f := c.Stdin
+	if path != "-" {
+		var err error
+		if f, err = os.Open(path); err != nil {
+			return nil, fmt.Errorf("--passfile: %w", err)
+		}
+		defer f.Close()
 	}
-	defer f.Close()
 	password, err := io.ReadAll(io.LimitReader(f, pgp.MaxPassword+1))
 	if err != nil {
 		return nil, fmt.Errorf("--passfile: %w", err)
@@ -106,8 +110,8 @@ func readPassfile(path string) ([]byte, error) {
 // askPassword asks twice on a terminal, without echo. Otherwise it reads two
 // lines, which must be equal too, or one that is all there is. White space
 // around the password isn't part of it.
-func (c Command) askPassword() ([]byte, error) {
-	read := c.lineReader()
+func (c Command) askPassword(ctx context.Context) ([]byte, error) {
+	read := c.lineReader(ctx)
 	first, err := read("Enter password: ")
 	if err == nil && len(first) == 0 {
 		err = errors.New("it is empty")
@@ -134,19 +138,27 @@ func (c Command) askPassword() ([]byte, error) {
 func (c Command) onTerminal() bool { return term.IsTerminal(int(c.Stdin.Fd())) }
 
 // lineReader returns a function that reads one password. At the end of the
-// input it returns io.EOF.
-func (c Command) lineReader() func(prompt string) ([]byte, error) {
+// input it returns io.EOF. If ctx ends, a terminal gets its echo back.
+func (c Command) lineReader(ctx context.Context) func(prompt string) ([]byte, error) {
 	if c.onTerminal() {
 		return func(prompt string) ([]byte, error) {
+			fd := int(c.Stdin.Fd())
+			before, err := term.GetState(fd)
+			if err != nil {
+				return nil, err
+			}
 			fmt.Fprint(c.Stderr, prompt)
-			line, err := term.ReadPassword(int(c.Stdin.Fd()))
+			line, err := await(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+			if ctx.Err() != nil {
+				err = errors.Join(err, term.Restore(fd, before))
+			}
 			fmt.Fprintln(c.Stderr)
 			return bytes.TrimSpace(line), err
 		}
 	}
 	lines := bufio.NewReader(io.LimitReader(c.Stdin, 2*pgp.MaxPassword))
 	return func(string) ([]byte, error) {
-		line, err := lines.ReadBytes('\n')
+		line, err := await(ctx, func() ([]byte, error) { return lines.ReadBytes('\n') })
 		if err == io.EOF && len(line) > 0 {
 			err = nil
 		}
