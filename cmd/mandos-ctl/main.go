@@ -18,17 +18,20 @@ import (
 var version = "unknown" // set by the linker
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	c := ctl.Command{
-		Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
-		Connect: connect, Now: time.Now,
+		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
+		Connect: connect, Now: time.Now, Interrupted: interrupted,
 	}
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
+		c.Terminal = true
 		c.Width, _, _ = term.GetSize(fd)
 		c.Colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" // no-color.org
 	}
-	os.Exit(c.Run(ctx))
+	os.Exit(c.Run(context.Background()))
+}
+
+func interrupted(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 }
 
 func connect(ctx context.Context, trace func(string)) (ctl.Server, error) {

@@ -34,34 +34,53 @@ type Server interface {
 // A Command is one run of mandos-ctl.
 type Command struct {
 	Args    []string // without the command's name
+	Stdin   io.Reader
 	Stdout  io.Writer
 	Stderr  io.Writer
 	Version string
 
-	// Width of the terminal in cells, 0 when Stdout is none; Colour says
-	// whether it may be coloured.
-	Width  int
-	Colour bool
+	// Terminal says whether Stdout is one, and Colour whether it may be
+	// coloured. Width is its width in cells, 0 if it is unknown.
+	Terminal bool
+	Width    int
+	Colour   bool
 
 	// Connect connects to the server; trace is set with --debug.
 	Connect func(ctx context.Context, trace func(string)) (Server, error)
 	Now     func() time.Time
+	// Interrupted returns a context that a signal ends, for --watch. All else
+	// a signal ends by itself.
+	Interrupted func(context.Context) (context.Context, context.CancelFunc)
 }
 
 // Run runs the command and returns its exit status: 0, 1 for a failure and
 // for --is-enabled of a disabled client, 2 for a wrong command line.
 func (c Command) Run(ctx context.Context) int {
-	o, err := parse(c.Args)
+	o, err := parse(c.Args, c.Stdin)
 	if err != nil {
-		fmt.Fprintf(c.Stderr, "mandos-ctl: %v (see --help)\n", err)
+		c.complain(fmt.Errorf("%w (see --help)", err))
 		return exitUsage
 	}
 	status, err := c.run(ctx, o)
 	if err != nil {
-		fmt.Fprintf(c.Stderr, "mandos-ctl: %v\n", err)
+		c.complain(err)
 		return exitFailure
 	}
 	return status
+}
+
+// complain writes an error, which may quote what the server says.
+func (c Command) complain(err error) {
+	fmt.Fprintf(c.Stderr, "mandos-ctl: %s\n", printableLines(err.Error()))
+}
+
+// printableLines is operator.Printable for a text of several lines.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = operator.Printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (c Command) run(ctx context.Context, o *options) (int, error) {
@@ -85,6 +104,8 @@ func (c Command) run(ctx context.Context, o *options) (int, error) {
 		return exitFailure, err
 	}
 	if o.watch {
+		ctx, stop := c.Interrupted(ctx)
+		defer stop()
 		return exitOK, c.watch(ctx, server, o)
 	}
 	clients, err := selected(ctx, server, o)
@@ -93,7 +114,7 @@ func (c Command) run(ctx context.Context, o *options) (int, error) {
 	}
 	switch {
 	case o.names:
-		return exitOK, c.print(clientNames(clients))
+		return exitOK, c.print(c.names(clients))
 	case o.isEnabled:
 		if !clients[0].Bool("Enabled") {
 			return exitFailure, nil
@@ -116,7 +137,7 @@ func (c Command) act(ctx context.Context, server Server, actions []action, clien
 	for _, a := range actions {
 		for _, client := range clients {
 			if err := a.do(ctx, server, client); err != nil {
-				fmt.Fprintf(c.Stderr, "mandos-ctl: --%s: %v\n", a.option, err)
+				c.complain(fmt.Errorf("--%s: %w", a.option, err))
 				status = exitFailure
 			}
 		}
@@ -129,8 +150,8 @@ func (c Command) print(text string) error {
 	return err
 }
 
-// selected returns the clients that the command line names, in its order, or
-// all of them by name.
+// selected returns the clients that the command line names, in its order and
+// each once, or all of them by name.
 func selected(ctx context.Context, server Server, o *options) ([]operator.Client, error) {
 	all, err := server.Clients(ctx)
 	if err != nil {
@@ -142,7 +163,10 @@ func selected(ctx context.Context, server Server, o *options) ([]operator.Client
 	}
 	var clients []operator.Client
 	var unknown []error
-	for _, name := range o.clients {
+	for n, name := range o.clients {
+		if slices.Contains(o.clients[:n], name) {
+			continue
+		}
 		i := slices.IndexFunc(all, func(c operator.Client) bool { return c.Name() == name })
 		if i < 0 {
 			unknown = append(unknown, fmt.Errorf("the server has no client %q", name))
@@ -153,10 +177,16 @@ func selected(ctx context.Context, server Server, o *options) ([]operator.Client
 	return clients, errors.Join(unknown...)
 }
 
-func clientNames(clients []operator.Client) string {
+// names are the clients' names: as they are for a program, and harmless on a
+// terminal.
+func (c Command) names(clients []operator.Client) string {
 	var b strings.Builder
-	for _, c := range clients {
-		b.WriteString(c.Name() + "\n")
+	for _, client := range clients {
+		name := client.Name()
+		if c.Terminal {
+			name = operator.Printable(name)
+		}
+		b.WriteString(name + "\n")
 	}
 	return b.String()
 }

@@ -25,10 +25,11 @@ type fakeServer struct {
 	did     []string
 	fail    map[string]error // by client
 	heard   chan operator.Occurrence
+	listing error
 }
 
 func (f *fakeServer) Clients(context.Context) ([]operator.Client, error) {
-	return slices.Clone(f.clients), nil
+	return slices.Clone(f.clients), f.listing
 }
 
 func (f *fakeServer) Set(_ context.Context, c operator.Client, property string, value any) error {
@@ -64,7 +65,7 @@ func run(t *testing.T, s *fakeServer, args ...string) (status int, stdout, stder
 	t.Helper()
 	var out, errs bytes.Buffer
 	c := Command{
-		Args: args, Stdout: &out, Stderr: &errs, Version: "test",
+		Args: args, Stdin: strings.NewReader("stdin"), Stdout: &out, Stderr: &errs, Version: "test",
 		Connect: func(context.Context, func(string)) (Server, error) { return s, nil },
 		Now:     func() time.Time { return noon },
 	}
@@ -113,6 +114,8 @@ func TestActions(t *testing.T) {
 		{"-i PT1S -e a b", []string{"a: Interval = 1000 (uint64)", "b: Interval = 1000 (uint64)", "a: Enabled = true (bool)", "b: Enabled = true (bool)"}},
 		// … but who is removed is denied first.
 		{"-r -D a", []string{"a: approve false", "a: remove"}},
+		{"-r a b a", []string{"a: remove", "b: remove"}}, // each once
+		{"-s - a", []string{"a: Secret = [115 116 100 105 110] ([]uint8)"}},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			s := two()
@@ -147,6 +150,8 @@ func TestRefused(t *testing.T) {
 		{"-r -e a", "--remove can't go with --enable", 2},
 		{"-t soon a", "soon", 2},
 		{"-t -5m a", "negative", 2},
+		{"--timeout= a", "it is empty", 2},
+		{"-s /dev/zero a", "/dev/zero has more than 16777216 bytes", 2},
 		{"-t 99999999999999999999 a", "out of range", 2},
 		{"--enable=false a", "takes no value", 2},
 		{"-s /nonexistent a", "/nonexistent", 2},
@@ -211,7 +216,26 @@ func TestColour(t *testing.T) {
 	}
 }
 
+// TestHostileTexts: what a server says steers no terminal.
+func TestHostileTexts(t *testing.T) {
+	s := &fakeServer{clients: []operator.Client{client("\x1b[2Jx")}, fail: map[string]error{"\x1b[2Jx": errors.New("first \x1b]0;y\x07\nsecond \u009b")}}
+	if _, _, stderr := run(t, s, "-e", "-a"); stderr != "mandos-ctl: --enable: first \\x1b]0;y\\a\nsecond \\u009b\n" {
+		t.Errorf("an error is %q", stderr)
+	}
+	for terminal, want := range map[bool]string{true: "\\x1b[2Jx\n", false: "\x1b[2Jx\n"} {
+		var out bytes.Buffer
+		c := Command{Args: []string{"--names"}, Stdout: &out, Terminal: terminal,
+			Connect: func(context.Context, func(string)) (Server, error) { return s, nil }}
+		if status := c.Run(t.Context()); status != 0 || out.String() != want {
+			t.Errorf("terminal: %v: exit status %d, printed %q", terminal, status, out.String())
+		}
+	}
+}
+
 func TestJSON(t *testing.T) {
+	if _, got, _ := run(t, two(), "-j", "b", "b"); strings.Count(got, `"b": {`) != 1 {
+		t.Errorf("a client named twice:\n%s", got)
+	}
 	if _, got, _ := run(t, &fakeServer{}, "-j"); got != "{}\n" {
 		t.Errorf("no clients: %q", got)
 	}
@@ -270,6 +294,10 @@ func TestWhy(t *testing.T) {
 			client("--all", "Enabled", false),
 			"--all is disabled and gets no secret. No check has succeeded yet. It stays so until an operator enables it: mandos-ctl --enable -- --all\n",
 		},
+		"a name with a dash": {
+			client("-x y", "Enabled", false),
+			"'-x y' is disabled and gets no secret. No check has succeeded yet. It stays so until an operator enables it: mandos-ctl --enable -- '-x y'\n",
+		},
 		"expired": {
 			client("a", "Expires", noon.Format(format)),
 			"a gets no secret: its time was up at 12:00:00 (less than a second ago), and the server is about to disable it. " +
@@ -280,6 +308,9 @@ func TestWhy(t *testing.T) {
 			got := why(tt.client, noon, time.UTC)
 			if strings.ReplaceAll(strings.TrimSpace(got), "\n", " ") != strings.TrimSpace(tt.want) {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+			if _, command, _ := strings.Cut(tt.want, "mandos-ctl"); !strings.HasSuffix(got, "mandos-ctl"+command) {
+				t.Errorf("the command isn't in one line, to be pasted:\n%s", got)
 			}
 			for line := range strings.Lines(got) {
 				if len(line) > whyWidth+1 {
@@ -298,7 +329,7 @@ func TestWatch(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan int)
 		go func() {
-			done <- Command{Args: []string{"--watch"}, Stdout: &out, Now: time.Now,
+			done <- Command{Args: []string{"--watch"}, Stdout: &out, Now: time.Now, Interrupted: context.WithCancel,
 				Connect: func(context.Context, func(string)) (Server, error) { return s, nil }}.Run(ctx)
 		}()
 		for range 5 { // heard at once, drawn once
@@ -311,6 +342,40 @@ func TestWatch(t *testing.T) {
 		}
 		if n := strings.Count(out.String(), "Name "); n != 2 {
 			t.Errorf("the table was drawn %d times, not twice:\n%s", n, out.String())
+		}
+	})
+}
+
+// TestWatchOverRestart: a server that stops while it is asked doesn't end the
+// watch, and one that can't be asked to begin with does.
+func TestWatchOverRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := two()
+		s.heard = make(chan operator.Occurrence)
+		var out, errs bytes.Buffer
+		watch := func() int {
+			return Command{Args: []string{"--watch", "a"}, Stdout: &out, Stderr: &errs, Now: time.Now, Interrupted: context.WithCancel,
+				Connect: func(context.Context, func(string)) (Server, error) { return s, nil }}.Run(t.Context())
+		}
+		done := make(chan int)
+		go func() { done <- watch() }()
+		synctest.Wait() // it was drawn
+		s.listing = errors.New("no \x1breply")
+		s.heard <- operator.Occurrence{}
+		time.Sleep(2 * settle)
+		s.listing = nil
+		s.heard <- operator.Occurrence{}
+		time.Sleep(2 * settle)
+		close(s.heard)
+		if status := <-done; status != 1 || !strings.Contains(errs.String(), "connection to the system bus was lost") {
+			t.Errorf("exit status %d, printed %q", status, &errs)
+		}
+		if got := out.String(); strings.Count(got, "Name ") != 2 || !strings.Contains(got, "no \\x1breply\n") {
+			t.Errorf("drew\n%s", got)
+		}
+		s.listing = errors.New("no reply")
+		if status := watch(); status != 1 {
+			t.Errorf("exit status %d", status)
 		}
 	})
 }

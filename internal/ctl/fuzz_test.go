@@ -21,7 +21,7 @@ func FuzzParse(f *testing.F) {
 		if strings.Contains(line, "-s") {
 			return // reads no file of this machine
 		}
-		o, err := parse(strings.Split(line, "\x00"))
+		o, err := parse(strings.Split(line, "\x00"), nil)
 		if err != nil || o.help || o.version || o.completion != "" {
 			return
 		}

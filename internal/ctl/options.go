@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strconv"
@@ -44,9 +45,9 @@ type action struct {
 }
 
 // Options returns the option table of the command.
-func Options() *pflag.FlagSet { return newOptions().table }
+func Options() *pflag.FlagSet { return newOptions(nil).table }
 
-func newOptions() *options {
+func newOptions(stdin io.Reader) *options {
 	o := &options{}
 	fs := cmdline.New("mandos-ctl")
 	o.table = fs
@@ -98,7 +99,8 @@ func newOptions() *options {
 	valued("approval-duration", "", "set the `TIME` for which an approval or denial lasts", "ApprovalDuration", duration)
 	simple("approve-by-default", "", "approve when nobody decides", set("ApprovedByDefault", true))
 	simple("deny-by-default", "", "deny when nobody decides", set("ApprovedByDefault", false))
-	valued("secret", "s", "set the secret to the bytes of `FILE`", "Secret", secretFile)
+	valued("secret", "s", "set the secret to the bytes of `FILE`", "Secret",
+		func(name string) (any, error) { return readSecret(name, stdin) })
 	fs.StringVar(&o.completion, "completion", "", "print the completions for `SHELL`: bash, zsh or fish")
 	fs.BoolVar(&o.debug, "debug", false, "print each D-Bus call")
 	fs.BoolVar(&o.check, "check", false, "exit with status 0: the tests are with the source")
@@ -130,8 +132,8 @@ func (v switchValue) String() string   { return "" }
 func (v switchValue) Type() string     { return "bool" }
 func (v switchValue) IsBoolFlag() bool { return true }
 
-func parse(args []string) (*options, error) {
-	o := newOptions()
+func parse(args []string, stdin io.Reader) (*options, error) {
+	o := newOptions(stdin)
 	operands, err := cmdline.ParseOperands(o.table, args)
 	if err != nil {
 		return nil, err
@@ -215,6 +217,9 @@ var bareNumber = regexp.MustCompile(`^[0-9]+$`)
 // duration reads PT5M or "5m"; a bare number is milliseconds, as it always
 // was for this command.
 func duration(s string) (any, error) {
+	if s == "" { // as of a variable that isn't set: 0 would disable the client
+		return nil, errors.New("it is empty")
+	}
 	if bareNumber.MatchString(s) {
 		ms, err := strconv.ParseUint(s, 10, 63)
 		if err != nil {
@@ -236,13 +241,24 @@ func duration(s string) (any, error) {
 // may have.
 const maxSecret = 16 << 20
 
-func secretFile(name string) (any, error) {
-	info, err := os.Stat(name)
+// readSecret reads a file; "-" is standard input, as it is for the reference.
+func readSecret(name string, stdin io.Reader) (any, error) {
+	in := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	// Of a pipe or a device nobody knows the size before.
+	secret, err := io.ReadAll(io.LimitReader(in, maxSecret+1))
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > maxSecret {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", name, info.Size(), maxSecret)
+	if len(secret) > maxSecret {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, maxSecret)
 	}
-	return os.ReadFile(name)
+	return secret, nil
 }

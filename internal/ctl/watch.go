@@ -18,19 +18,19 @@ func (c Command) watch(ctx context.Context, server Server, o *options) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for first := true; ; first = false {
 		clients, err := selected(ctx, server, o)
 		if ctx.Err() != nil {
 			return nil
 		}
 		text := ""
 		switch {
-		case errors.Is(err, operator.ErrNoServer):
-			text = err.Error() + "\n"
-		case err != nil:
-			return err
-		default:
+		case err == nil:
 			text = o.tableOf(clients).render(style{c.Colour, c.Width})
+		case first && !errors.Is(err, operator.ErrNoServer):
+			return err
+		default: // the server may be stopping or starting, and tells when it has
+			text = printableLines(err.Error()) + "\n"
 		}
 		if c.Width > 0 {
 			text = "\x1b[H\x1b[2J" + text

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,11 +34,17 @@ func why(c operator.Client, now time.Time, zone *time.Location) string {
 	return wrap(strings.Join(w.sentences, " "), whyWidth)
 }
 
-// wrap breaks a paragraph at blanks only: a command in it can be pasted.
+// glue stands for the blanks within a command while text is wrapped. Names
+// don't have it: shellWord escapes it.
+const glue = "\x00"
+
+// wrap breaks a paragraph at blanks, and leaves a command in it in one line:
+// it can be pasted.
 func wrap(text string, width int) string {
 	var b strings.Builder
 	column := 0
 	for _, word := range strings.Split(text, " ") {
+		word = strings.ReplaceAll(word, glue, " ")
 		n := ansi.StringWidth(word)
 		switch {
 		case column == 0:
@@ -57,7 +64,7 @@ func wrap(text string, width int) string {
 // An explanation grows by sentences.
 type explanation struct {
 	c         operator.Client
-	name      string
+	name      string // as a word of a command line
 	now       time.Time
 	zone      *time.Location
 	sentences []string
@@ -67,13 +74,13 @@ func (w *explanation) say(format string, args ...any) {
 	w.sentences = append(w.sentences, fmt.Sprintf(format, args...))
 }
 
-// command is the one that does action to the client, and to no other, whatever
-// the client is called.
-func (w *explanation) command(action string) string {
-	if strings.HasPrefix(w.name, "-") {
-		return "mandos-ctl --" + action + " -- " + w.name
+// command is that by which an operator does what option says.
+func (w *explanation) command(option string) string {
+	words := []string{"mandos-ctl", "--" + option, w.name}
+	if strings.HasPrefix(w.c.Name(), "-") { // it would be taken for an option
+		words = slices.Insert(words, 2, "--")
 	}
-	return "mandos-ctl --" + action + " " + w.name
+	return strings.ReplaceAll(strings.Join(words, " "), " ", glue)
 }
 
 func (w *explanation) disabled() {

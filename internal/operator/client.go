@@ -5,6 +5,7 @@ package operator
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -65,9 +66,11 @@ func (c Client) Int(property string) int64 {
 	return 0
 }
 
-// Duration returns a property that is a number of milliseconds.
+// Duration returns a property that is a number of milliseconds. Of more than
+// 292 years, which Debian's server takes, it makes 292.
 func (c Client) Duration(property string) time.Duration {
-	return time.Duration(c.Int(property)) * time.Millisecond
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	return time.Duration(max(min(c.Int(property), most), -most)) * time.Millisecond
 }
 
 // TimeFormat is how the server writes instants, in UTC.

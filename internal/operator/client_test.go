@@ -1,6 +1,24 @@
 package operator
 
-import "testing"
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+func TestDuration(t *testing.T) {
+	for ms, want := range map[any]time.Duration{
+		uint64(1500): 1500 * time.Millisecond, int32(-1): -time.Millisecond, "x": 0,
+		uint64(31449600000000): math.MaxInt64 / time.Millisecond * time.Millisecond, // P1000Y, which Debian's server takes
+	} {
+		c := Client{Props: map[string]dbus.Variant{"Timeout": dbus.MakeVariant(ms)}}
+		if got := c.Duration("Timeout"); got != want {
+			t.Errorf("%v ms are %v, want %v", ms, got, want)
+		}
+	}
+}
 
 func TestPrintable(t *testing.T) {
 	for s, want := range map[string]string{
