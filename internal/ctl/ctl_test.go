@@ -321,6 +321,17 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+// TestWhyCommand: wherever lines are broken, it isn't within the command, whose
+// last word a shell would take for another.
+func TestWhyCommand(t *testing.T) {
+	for n := range whyWidth {
+		name := strings.Repeat("x", n+1)
+		if got := why(client(name), noon, time.UTC); !strings.HasSuffix(got, "mandos-ctl --disable "+name+"\n") {
+			t.Errorf("the command is broken:\n%s", got)
+		}
+	}
+}
+
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := two()
