@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +27,10 @@ const (
 	dataTimeout = 30 * time.Second
 	// maxMessage bounds the encrypted password.
 	maxMessage = pgp.MaxPassword + 1<<20
+	// maxShort is the size in bytes up to which all servers may send at once;
+	// longer messages come one after the other, each within longTimeout.
+	maxShort    = 1 << 20
+	longTimeout = 5 * time.Minute
 )
 
 // greeting tells the server the version of the protocol.
@@ -35,11 +40,16 @@ const greeting = "1\r\n"
 // it: it doesn't tell which.
 var errNoSecret = errors.New("the server gives no password: it doesn't know this host's key, or the host is disabled there, or wasn't approved; its journal tells")
 
-// An asker asks one server, once.
+// An asker asks servers, each once.
 type asker struct {
 	tls *keytls.Config
 	key *pgp.Key
 	log *notes
+
+	// Strangers can announce servers by the dozen, and an initramfs has little
+	// memory: one server at a time may send a long message, and one message at
+	// a time is decrypted, which may make it far longer.
+	long, opening sync.Mutex
 }
 
 // ask returns the password that s has for this host.
@@ -52,14 +62,22 @@ func (a *asker) ask(ctx context.Context, s server) ([]byte, error) {
 	defer conn.Close()
 	// The end of ctx ends every read and write at once.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	message, err := a.receive(conn, s)
+	long := false
+	defer func() {
+		if long {
+			a.long.Unlock()
+		}
+	}()
+	message, err := a.receive(conn, s, func() { a.long.Lock(); long = true })
 	if err != nil {
 		return nil, err
 	}
 	if len(message) == 0 {
 		return nil, errNoSecret
 	}
+	a.opening.Lock()
 	password, signed, err := a.key.Open(message, time.Now())
+	a.opening.Unlock()
 	if err != nil {
 		return nil, err
 	}
@@ -70,8 +88,9 @@ func (a *asker) ask(ctx context.Context, s server) ([]byte, error) {
 }
 
 // receive greets, takes the TLS server's role, and reads the secret up to
-// the server's close_notify.
-func (a *asker) receive(transport net.Conn, s server) ([]byte, error) {
+// the server's close_notify. It calls awaitTurn before it goes on to read a
+// long message.
+func (a *asker) receive(transport net.Conn, s server, awaitTurn func()) ([]byte, error) {
 	_ = transport.SetDeadline(time.Now().Add(handshakeTimeout))
 	if _, err := io.WriteString(transport, greeting); err != nil {
 		return nil, fmt.Errorf("greeting: %w", err)
@@ -84,6 +103,7 @@ func (a *asker) receive(transport net.Conn, s server) ([]byte, error) {
 	_ = conn.SetDeadline(time.Time{})
 
 	var message []byte
+	var end time.Time          // of a long message
 	buf := make([]byte, 1<<14) // the most that a record holds
 	for {
 		n, err := conn.Read(buf)
@@ -97,7 +117,15 @@ func (a *asker) receive(transport net.Conn, s server) ([]byte, error) {
 		if len(message) > maxMessage {
 			return nil, fmt.Errorf("reading the password: more than %d bytes", maxMessage)
 		}
-		_ = conn.SetDeadline(time.Now().Add(dataTimeout))
+		if len(message) > maxShort && end.IsZero() {
+			awaitTurn()
+			end = time.Now().Add(longTimeout)
+		}
+		deadline := time.Now().Add(dataTimeout)
+		if !end.IsZero() && end.Before(deadline) {
+			deadline = end
+		}
+		_ = conn.SetDeadline(deadline)
 	}
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	if err := conn.CloseWrite(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -90,6 +91,40 @@ func TestAsk(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestAskForLong: one server at a time may send a long message; meanwhile
+// others may send short ones.
+func TestAskForLong(t *testing.T) {
+	a, _, _ := newAsker(t, "ed25519")
+	for _, password := range [][]byte{make([]byte, 2*maxShort), nil} {
+		message := []byte("no message")
+		if password != nil {
+			message = seal(t, a.key, password)
+		}
+		short := fetchtest.Serve(t, func(s *fetchtest.Session) { s.Give(seal(t, a.key, []byte("short"))) })
+		long := fetchtest.Serve(t, func(s *fetchtest.Session) {
+			_, _ = s.Write(message)
+			if password == nil {
+				_, _ = s.Write(make([]byte, 2*maxShort))
+			}
+			for a.long.TryLock() { // the client hasn't read that far
+				a.long.Unlock()
+				runtime.Gosched()
+			}
+			if got, err := a.ask(t.Context(), serverAt(t, short)); err != nil || string(got) != "short" {
+				t.Errorf("beside a long message: %q, %v", got, err)
+			}
+			s.Give(nil)
+		})
+		if got, err := a.ask(t.Context(), serverAt(t, long)); !bytes.Equal(got, password) || (err == nil) != (password != nil) {
+			t.Errorf("%d bytes, %v; want %d", len(got), err, len(password))
+		}
+		if !a.long.TryLock() {
+			t.Fatal("the next long message has to wait for ever")
+		}
+		a.long.Unlock()
 	}
 }
 
