@@ -178,6 +178,9 @@ func (l *loader) client(s *section, interpolated []*entry) {
 	if len(s.name) > maxName {
 		l.complain(s, value{}, fmt.Sprintf("the name has %d bytes, more than %d", len(s.name), maxName), "shorten it")
 	}
+	if strings.ContainsRune(s.name, 0) { // neither D-Bus nor mandos-checker takes it
+		l.complain(s, value{}, "the name holds a NUL", "remove it")
+	}
 	c.KeyID, c.Fingerprint = l.identity(s)
 
 	if c.Host = l.text(s, "host"); c.Host == c.Name {

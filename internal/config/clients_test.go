@@ -101,3 +101,14 @@ allow_expired_key = yes
 		t.Errorf("bar has the key ID %v", bar.KeyID)
 	}
 }
+
+// TestNameWithNUL: D-Bus takes no such text, so that one client with it would
+// cost all others their signals, and mandos-checker never checks it.
+func TestNameWithNUL(t *testing.T) {
+	dir := files(t, map[string]string{"clients.conf": "[fine]\nkey_id = " + keyA + "\nsecret = YQ==\n\n[foo\x00bar]\nkey_id = " + keyB + "\nsecret = YQ==\n"})
+	clients, found := LoadClients(dir, LoadOptions{})
+	want := filepath.Join(dir, "clients.conf") + `:5: [foo\x00bar] the name holds a NUL; remove it` + "\n"
+	if got := found.Errors().String(); got != want || clients != nil {
+		t.Errorf("%d clients, errors:\n%swant:\n%s", len(clients), got, want)
+	}
+}
