@@ -13,10 +13,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	pickle "github.com/kisielk/og-rek"
 
+	"mandos/internal/checker"
 	"mandos/internal/client"
 	"mandos/internal/keyid"
 	"mandos/internal/registry"
@@ -171,6 +173,21 @@ func (c *Client) refuseUnfit() {
 		if *d.current != *d.to && client.Validate(client.SetDuration{Property: d.property, Value: *d.current}) != nil {
 			*d.current = *d.to
 			c.Unfit = append(c.Unfit, d.key)
+		}
+	}
+	for _, t := range []struct {
+		key         string
+		property    client.Property
+		current, to *string
+	}{
+		{"host", client.PropHost, &c.Current.Host, &c.Configured.Host},
+		{"checker", client.PropChecker, &c.Current.Checker, &c.Configured.Checker},
+	} {
+		bad := strings.ContainsRune(*t.current, 0) || client.Validate(client.SetText{Property: t.property, Value: *t.current}) != nil ||
+			t.property == client.PropChecker && checker.Validate(*t.current) != nil
+		if *t.current != *t.to && bad {
+			*t.current = *t.to
+			c.Unfit = append(c.Unfit, t.key)
 		}
 	}
 }

@@ -305,6 +305,35 @@ func TestUnfit(t *testing.T) {
 	if !slices.Equal(c.Unfit, []string{"interval"}) || c.Current.Interval != time.Minute {
 		t.Errorf("unfit %q, %+v", c.Unfit, c.Current)
 	}
+	for name, tt := range map[string]struct {
+		host, checker string
+		want          []string
+	}{
+		"as configured":    {"h", "", nil}, // what is wrong in clients.conf is found there
+		"fine":             {"other", "ping %(host)s", nil},
+		"no checker":       {"h", "", []string{"checker"}},
+		"unknown variable": {"h", "ping %(nick)s", []string{"checker"}},
+		"lone percent":     {"h", "date +%s", []string{"checker"}},
+		"too long":         {strings.Repeat("h", client.MaxText+1), "true", []string{"host"}},
+		"NUL":              {"h\x00", "true\x00", []string{"host", "checker"}},
+	} {
+		configured := client.Settings{Host: "h", Checker: "true"}
+		if name == "as configured" {
+			configured.Checker = tt.checker
+		}
+		c := Client{Configured: configured, Current: client.Settings{Host: tt.host, Checker: tt.checker}}
+		c.refuseUnfit()
+		want := client.Settings{Host: tt.host, Checker: tt.checker}
+		if slices.Contains(tt.want, "host") {
+			want.Host = "h"
+		}
+		if slices.Contains(tt.want, "checker") {
+			want.Checker = "true"
+		}
+		if !slices.Equal(c.Unfit, tt.want) || c.Current.Host != want.Host || c.Current.Checker != want.Checker {
+			t.Errorf("%s: unfit %q, host %.40q, checker %q", name, c.Unfit, c.Current.Host, c.Current.Checker)
+		}
+	}
 }
 
 // FuzzParse: whatever a pickle holds, nothing of it is called, and who is
