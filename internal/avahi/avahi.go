@@ -346,11 +346,12 @@ func (s *session) rename(ctx context.Context) error {
 
 // withdraw frees the entry group; avahi-daemon then says goodbye on the link.
 func (s *session) withdraw(ctx context.Context) {
+	s.retry = nil // or it would withdraw what is announced until then
 	if s.group == "" {
 		return
 	}
 	group, wasUp := s.group, s.up
-	s.group, s.up, s.retry = "", false, nil
+	s.group, s.up = "", false
 	ctx = context.WithoutCancel(ctx) // this is also how we end
 	if err := s.call(ctx, group, groupIface, "Free").Err; err != nil {
 		s.warn(ctx, journal.AnnounceFailed, fmt.Errorf("withdrawing the announcement: %w", err))

@@ -2,6 +2,7 @@ package avahi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -419,6 +420,20 @@ func TestFailuresAreTriedAgain(t *testing.T) {
 	f.emit("/Client1/EntryGroup2", groupIface, groupFailure)
 	a.expect(journal.AnnounceFailed, "")
 	expectCommit(t, f, mandos("Mandos"))
+}
+
+// TestNoLateRetry: avahi-daemon says by itself when it is ready again. A retry
+// that was planned before would take the announcement off the link for a moment.
+func TestNoLateRetry(t *testing.T) {
+	s := newSession(&announcer{service: both, log: slog.New(slog.DiscardHandler), firstDelay: time.Hour, maxDelay: time.Hour}, nil)
+	s.tryLater(t.Context(), errors.New("avahi-daemon is busy"))
+	if s.retry == nil {
+		t.Fatal("no retry is planned")
+	}
+	s.serverChanged(t.Context(), 1) // registering
+	if s.retry != nil {
+		t.Error("the retry is still planned")
+	}
 }
 
 func TestMissingInterfaceIsTriedAgain(t *testing.T) {
