@@ -320,6 +320,28 @@ func TestPageWithTwoUses(t *testing.T) {
 	wantDamaged(t, "a page that is in use and free", err)
 }
 
+// TestFewPages: not even one whose checksums are right may make it panic.
+func TestFewPages(t *testing.T) {
+	dir := t.TempDir()
+	path, _ := filled(t, dir, 3)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pages := range uint64(4) {
+		for i := range 2 {
+			meta := file[i*pageSize+pageHeader:][:metaSize]
+			native.PutUint64(meta[40:], pages)
+			native.PutUint64(meta[56:], fnv1a(meta[:56]))
+		}
+		if err := os.WriteFile(path, file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err = read(dir)
+		wantDamaged(t, fmt.Sprintf("%d pages", pages), err)
+	}
+}
+
 func TestCutShort(t *testing.T) {
 	path, want := filled(t, t.TempDir(), 12)
 	good, err := os.ReadFile(path)

@@ -74,6 +74,9 @@ func verify(f *os.File) error {
 		return err
 	}
 	pages := native.Uint64(meta[40:])
+	if pages < 2 {
+		return fmt.Errorf("it says that it has %d pages, fewer than it begins with", pages)
+	}
 	if pages > uint64(len(file))/pageSize {
 		return fmt.Errorf("it has %d bytes, %d are missing", len(file), pages*pageSize-uint64(len(file)))
 	}
