@@ -40,24 +40,29 @@ func Parse(fs *pflag.FlagSet, args []string) error {
 func ParseOperands(fs *pflag.FlagSet, args []string) ([]string, error) {
 	full := make([]string, len(args))
 	copy(full, args)
+	value := false // is next: it may look like an option, and pflag takes it verbatim
 	for i, arg := range full {
+		if value {
+			value = false
+			continue
+		}
 		if arg == "--" {
 			break
 		}
-		// The value of an option before it may look like an option; pflag
-		// takes it verbatim, and so must this.
-		if i > 0 && wantsValue(fs, full[i-1]) || !strings.HasPrefix(arg, "--") {
+		if !strings.HasPrefix(arg, "--") {
+			value = wantsValue(fs, arg)
 			continue
 		}
-		name, value, hasValue := strings.Cut(arg[2:], "=")
+		name, given, hasValue := strings.Cut(arg[2:], "=")
 		long, err := expand(fs, name)
 		if err != nil {
 			return nil, err
 		}
 		full[i] = "--" + long
 		if hasValue {
-			full[i] += "=" + value
+			full[i] += "=" + given
 		}
+		value = wantsValue(fs, full[i])
 	}
 	if err := fs.Parse(full); err != nil {
 		return nil, inWords(err)
