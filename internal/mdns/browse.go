@@ -64,7 +64,6 @@ type browsing struct {
 type packet struct {
 	data    []byte
 	ifIndex int
-	from    netip.AddrPort
 }
 
 // Run browses until ctx ends, and returns nil then. An error means that it
@@ -166,7 +165,8 @@ func (r *browsing) refresh(now time.Time) error {
 // ask sends the next query on a link.
 func (r *browsing) ask(l *link, now time.Time) {
 	c := r.caches[l.ifi.Index]
-	query, err := c.query(c.missing(now), now)
+	more := c.missing(now)
+	query, err := c.query(more, now)
 	if err == nil {
 		err = l.sock.join(l.ifi)
 	}
@@ -179,6 +179,7 @@ func (r *browsing) ask(l *link, now time.Time) {
 			r.Log("multicast DNS on interface %s: %v", l.ifi.Name, err)
 		}
 		l.next = now.Add(notReadyInterval)
+		c.unasked(more) // the other address family may be ready
 		return
 	}
 	l.failed = ""

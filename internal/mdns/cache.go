@@ -300,6 +300,17 @@ func (c *cache) missing(now time.Time) []dns.Question {
 	return all
 }
 
+// unasked takes back that questions of missing were asked.
+func (c *cache) unasked(questions []dns.Question) {
+	for _, q := range questions {
+		for name, i := range c.instances {
+			if q.Name == name || q.Name == i.host {
+				delete(i.asked, q.Qtype)
+			}
+		}
+	}
+}
+
 // query returns a message that asks for servers and for more, with the
 // instances that are known already (RFC 6762, section 7.1).
 func (c *cache) query(more []dns.Question, now time.Time) ([]byte, error) {

@@ -189,7 +189,7 @@ func receive(ctx context.Context, s socket, packets chan<- packet, log func(stri
 			continue
 		}
 		select {
-		case packets <- packet{data: append([]byte(nil), buf[:n]...), ifIndex: h.ifIndex, from: h.from}:
+		case packets <- packet{data: append([]byte(nil), buf[:n]...), ifIndex: h.ifIndex}:
 		case <-ctx.Done():
 			return
 		}
