@@ -83,11 +83,12 @@ func (c Client) Time(property string) time.Time {
 }
 
 // ParseTime reads an instant as the server writes it; "" is the zero time.
+// Debian's server leaves a fraction of zero out.
 func ParseTime(s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
-	t, err := time.Parse(TimeFormat, s)
+	t, err := time.Parse("2006-01-02T15:04:05", s) // and any fraction
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%q is no time of the form %s", s, TimeFormat)
 	}

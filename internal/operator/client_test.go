@@ -38,3 +38,22 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 }
+
+func TestParseTime(t *testing.T) {
+	at := time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC)
+	for s, want := range map[string]time.Time{
+		"":                           {},
+		"2026-11-22T03:04:05":        at, // Python's datetime.isoformat, with no microseconds
+		"2026-11-22T03:04:05.000000": at,
+		"2026-11-22T03:04:05.678901": at.Add(678901 * time.Microsecond),
+	} {
+		if got, err := ParseTime(s); err != nil || !got.Equal(want) {
+			t.Errorf("%q is %v, %v; want %v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"2026-11-22", "2026-11-22T03:04:05Z", "2026-11-22T25:04:05", "soon", " "} {
+		if got, err := ParseTime(s); err == nil {
+			t.Errorf("%q is %v", s, got)
+		}
+	}
+}
