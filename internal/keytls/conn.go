@@ -1,6 +1,7 @@
 package keytls
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -326,9 +327,18 @@ func (c *Conn) postHandshake(fragment []byte) error {
 	}
 	c.in.messages = append(c.in.messages, fragment...)
 	for len(c.in.messages) > 0 {
+		// Before it is all there: no other is kept until then.
+		t := wire.HandshakeType(c.in.messages[0])
+		if t != wire.TypeKeyUpdate && (t != wire.TypeNewSessionTicket || c.role != roleClient) {
+			return fault(wire.UnexpectedMessage, "%s sent %v after the handshake", c.peer(), t)
+		}
 		msg, err := c.nextMessage()
-		if err != nil || msg == nil {
+		if err != nil {
 			return err
+		}
+		if msg == nil {
+			c.in.messages = bytes.Clone(c.in.messages) // without what came before
+			return nil
 		}
 		if err := c.afterHandshake(msg); err != nil {
 			return err
@@ -338,20 +348,17 @@ func (c *Conn) postHandshake(fragment []byte) error {
 	return nil
 }
 
-// afterHandshake handles one message of RFC 8446, section 4.6.
+// afterHandshake handles one message of RFC 8446, section 4.6: a KeyUpdate or
+// a NewSessionTicket.
 func (c *Conn) afterHandshake(msg []byte) error {
-	switch t := wire.HandshakeType(msg[0]); {
-	case t == wire.TypeKeyUpdate:
+	if wire.HandshakeType(msg[0]) == wire.TypeKeyUpdate {
 		return c.handleKeyUpdate(msg)
-	case t == wire.TypeNewSessionTicket && c.role == roleClient:
-		// Read and dropped: nothing is ever resumed.
-		if _, err := wire.ParseNewSessionTicket(msg); err != nil {
-			return c.malformed(err)
-		}
-		return c.useless("session tickets")
-	default:
-		return fault(wire.UnexpectedMessage, "%s sent %v after the handshake", c.peer(), t)
 	}
+	// Read and dropped: nothing is ever resumed.
+	if _, err := wire.ParseNewSessionTicket(msg); err != nil {
+		return c.malformed(err)
+	}
+	return c.useless("session tickets")
 }
 
 // handleKeyUpdate renews the keys for reading, and asks the next Write to

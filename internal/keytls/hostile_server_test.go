@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"mandos/internal/keytls/wire"
 )
@@ -361,6 +364,8 @@ func TestHostileServer(t *testing.T) {
 		"endless tickets":                 {script: after(times(100, func(p *puppet) { p.send(wire.TypeHandshake, ticket) })), alert: wire.UnexpectedMessage, want: "too many session tickets"},
 		"endless user_canceled":           {script: after(times(100, func(p *puppet) { p.send(wire.TypeAlert, []byte{1, 90}) })), alert: wire.UnexpectedMessage, want: "too many warnings"},
 		"a malformed ticket":              {script: after(func(p *puppet) { p.send(wire.TypeHandshake, []byte{4, 0, 0, 1, 0}) }), alert: wire.DecodeError, want: "NewSessionTicket is malformed"},
+		"a long ticket":                   {script: after(func(p *puppet) { p.send(wire.TypeHandshake, []byte{4, 0, 0x10, 1}) }), alert: wire.DecodeError, want: "NewSessionTicket of 4097 bytes, more than 4096"},
+		"half a Certificate after":        {script: after(func(p *puppet) { p.send(wire.TypeHandshake, []byte{11, 0, 0x10, 0}) }), alert: wire.UnexpectedMessage, want: "sent Certificate after the handshake"},
 		"an empty handshake record after": {script: after(func(p *puppet) { p.send(wire.TypeHandshake, nil) }), alert: wire.UnexpectedMessage, want: "empty handshake record"},
 		"a certificate request after":     {script: after(func(p *puppet) { p.send(wire.TypeHandshake, []byte{13, 0, 0, 3, 0, 0, 0}) }), alert: wire.UnexpectedMessage, want: "sent CertificateRequest after the handshake"},
 		"a ClientHello after":             {script: after(func(p *puppet) { p.send(wire.TypeHandshake, must(p.hello.Marshal())) }), alert: wire.UnexpectedMessage, want: "sent ClientHello after the handshake"},
@@ -371,6 +376,41 @@ func TestHostileServer(t *testing.T) {
 			checkRefusal(t, o, tt.alert, "the TLS server", tt.want)
 		})
 	}
+}
+
+// TestHeldAfterHandshake: a TLS server that has proved its key may stay
+// connected for as long as an operator thinks. SECURITY.md says what it can
+// have us hold by saying half of something.
+func TestHeldAfterHandshake(t *testing.T) {
+	testKey("Ed25519") // outside of the bubble
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		c := Client(ours, &Config{})
+		defer c.Close()
+		read := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			read <- err
+		}()
+		p := newPuppet(t, theirs)
+		p.handshake()
+		most := wire.MaxMessage(wire.TypeNewSessionTicket)
+		tickets := bytes.Repeat(must((&wire.NewSessionTicket{Ticket: make([]byte, most-13)}).Marshal()), 5)
+		whole := wire.MessageHeaderLen + most
+		p.send(wire.TypeHandshake, tickets[:whole-1])
+		p.send(wire.TypeHandshake, tickets[whole-1:][:wire.MaxPlaintext])
+		p.raw(wire.AppendHeader(nil, wire.Header{Type: wire.TypeApplicationData, Version: wire.VersionTLS12, Length: wire.MaxCiphertext13})...)
+		p.raw(1)
+		synctest.Wait()
+		_ = ours.SetReadDeadline(time.Now())
+		if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if record, message := cap(c.in.buf), cap(c.in.messages); record < wire.MaxCiphertext13 || record > 17<<10 || message < 1000 || message > 5<<10 {
+			t.Errorf("%d and %d bytes are held, want at most 17 and 5 KiB", record, message)
+		}
+	})
 }
 
 // checkRefusal checks what every refusal has in common.

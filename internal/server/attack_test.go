@@ -405,7 +405,7 @@ func TestHalfHandshakes(t *testing.T) {
 			conn := l.pipes.dial("2001:db8::1")
 			conns = append(conns, conn)
 			go func() { _, _ = io.Copy(io.Discard, conn) }()
-			message := append([]byte{4, 0, 0xff, 0xff}, make([]byte, 0xfff0)...)
+			message := append([]byte{11, 0, 0xff, 0xff}, make([]byte, 0xfff0)...) // a Certificate
 			if _, err := io.WriteString(conn, "1\r\n"); err != nil {
 				t.Fatal(err)
 			}

@@ -27,8 +27,12 @@ func MaxMessage(t HandshakeType) int {
 		return 0
 	case TypeCertificate:
 		return 1 << 16 // an OpenPGP certificate may hold many user IDs
-	case TypeClientHello, TypeNewSessionTicket:
+	case TypeClientHello:
 		return 1 << 16
+	case TypeNewSessionTicket:
+		// Nobody asks for one here (RFC 8446, section 4.2.9), and who sends
+		// one may stay connected for long.
+		return 1 << 12
 	}
 	return 1 << 14
 }
