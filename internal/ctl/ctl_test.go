@@ -374,6 +374,7 @@ func TestWatchOverRestart(t *testing.T) {
 		s.listing = errors.New("no \x1breply")
 		s.heard <- operator.Occurrence{}
 		time.Sleep(2 * settle)
+		synctest.Wait() // sleeping alone orders nothing, says the race detector
 		s.listing = nil
 		s.heard <- operator.Occurrence{}
 		time.Sleep(2 * settle)
