@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"mandos/internal/journal"
 )
@@ -232,6 +233,8 @@ func setServiceName(s *Server, v string) error {
 		return errors.New("the service needs a name: write one, such as Mandos")
 	case len(v) > longest:
 		return fmt.Errorf("%q has %d bytes: write at most %d", v, len(v), longest)
+	case !utf8.ValidString(v): // of the command line; avahi-daemon takes no other
+		return fmt.Errorf("%q isn't UTF-8: write a name that is", v)
 	case strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return fmt.Errorf("%q has control characters: write a name without", v)
 	}

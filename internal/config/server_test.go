@@ -151,6 +151,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--debug=yes", "takes no value"},
 		{"--check-config=1", "takes no value"},
 		{"--servicename=", "needs a name"},
+		{"--servicename=B\xfccher", "isn't UTF-8"},
 		{"--servicename " + strings.Repeat("x", 64), "64 bytes"},
 		{"--max-checkers 0", "no number of checkers"},
 		{"--max-checkers 1001", "no number of checkers"},
