@@ -19,7 +19,8 @@ const (
 	properties    = "org.freedesktop.DBus.Properties"
 )
 
-// callTimeout bounds one call: a server that hangs must not hang its operator.
+// callTimeout bounds one call, and the time to connect: a server or a bus that
+// hangs must not hang its operator.
 const callTimeout = 25 * time.Second
 
 // A Conn is a connection to the system bus.
@@ -31,11 +32,19 @@ type Conn struct {
 
 // Connect connects to the system bus (DBUS_SYSTEM_BUS_ADDRESS, else the
 // usual socket).
-func Connect(ctx context.Context) (*Conn, error) {
+func Connect(ctx context.Context) (*Conn, error) { return connect(ctx, callTimeout) }
+
+func connect(ctx context.Context, timeout time.Duration) (*Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(timeout, cancel) // which closes the connection
 	// The default handler tells signals out of order when there are many at a
 	// time, and the last value of a property would not be the last heard.
 	bus, err := sysbus.Connect(dbus.WithContext(ctx), dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+	if !late.Stop() {
+		err = fmt.Errorf("no answer within %v", timeout)
+	}
 	if err != nil {
+		cancel()
 		return nil, fmt.Errorf("connecting to the system bus: %w", err)
 	}
 	return &Conn{bus: bus}, nil
@@ -163,7 +172,10 @@ func (c *Conn) Watch(ctx context.Context) (<-chan Occurrence, error) {
 		{dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, BusName)},
 	}
 	for _, m := range matches {
-		if err := c.bus.AddMatchSignalContext(ctx, m...); err != nil {
+		limited, cancel := context.WithTimeout(ctx, callTimeout)
+		err := c.bus.AddMatchSignalContext(limited, m...)
+		cancel()
+		if err != nil {
 			return nil, explain("listening to the server", err)
 		}
 	}

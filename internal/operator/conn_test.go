@@ -1,7 +1,11 @@
 package operator
 
 import (
+	"net"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"mandos/internal/interop"
 
@@ -54,5 +58,20 @@ func TestForged(t *testing.T) {
 	emit(server, "", properties, "PropertiesChanged", ClientInterface, map[string]dbus.Variant{"Name": dbus.MakeVariant("real")}, []string{})
 	if o := <-heard; o.Kind != Changed || o.Changed["Name"].Value() != "real" {
 		t.Errorf("heard %v", o)
+	}
+}
+
+// TestHungBus: a bus that takes the connection and says nothing doesn't hang
+// its operator.
+func TestHungBus(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
+	if c, err := connect(t.Context(), time.Millisecond); err == nil || !strings.Contains(err.Error(), "no answer within 1ms") {
+		t.Errorf("got %v, %v", c, err)
 	}
 }
