@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -16,9 +17,14 @@ const (
 	// addresses, when they change.
 	changedWait = time.Second
 	// maxServers bounds the servers that are asked side by side. Where more
-	// are announced, the one that has been asked for longest makes room; it
-	// comes back with its next announcement.
+	// are announced, the one that has been asked for longest makes room, and
+	// has its turn again later: each turnWait, the one that has waited for
+	// longest takes the next room.
 	maxServers = 64
+	turnWait   = time.Second
+	// maxWaiting bounds those that wait for their turn. Beyond it an
+	// arbitrary one is forgotten.
+	maxWaiting = 1024
 )
 
 var errInterrupted = errors.New("interrupted before a server gave the password")
@@ -114,26 +120,62 @@ func (h *hunt) all(ctx context.Context, seen <-chan sighting) ([]byte, error) {
 		*target
 		stop context.CancelFunc
 	}
-	var asked []asking // the first has been asked for longest
+	var asked []asking     // the first has been asked for longest
+	var waiting []sighting // the first has waited for longest
+	forget := func(name string) {
+		waiting = slices.DeleteFunc(waiting, func(s sighting) bool { return s.name == name })
+	}
 	drop := func(i int) {
 		asked[i].stop()
 		asked = slices.Delete(asked, i, i+1)
 	}
 	found := make(chan []byte)
+	start := func(s sighting) {
+		if len(asked) == maxServers {
+			if len(waiting) == maxWaiting {
+				i := rand.N(maxWaiting)
+				waiting = slices.Delete(waiting, i, i+1)
+			}
+			waiting = append(waiting, sighting{asked[0].name, *asked[0].addrs.Load()})
+			drop(0)
+		}
+		own, stop := context.WithCancel(ctx)
+		t := newTarget(s.addrs...)
+		asked = append(asked, asking{s.name, t, stop})
+		go func() {
+			password, err := h.only(own, t)
+			if err != nil {
+				return
+			}
+			select {
+			case found <- password:
+			case <-ctx.Done():
+				clear(password)
+			}
+		}()
+	}
+	turn := time.NewTicker(turnWait)
+	defer turn.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, errInterrupted
 		case password := <-found:
 			return password, nil
+		case <-turn.C:
+			if len(waiting) > 0 {
+				s := waiting[0]
+				waiting = slices.Delete(waiting, 0, 1)
+				start(s)
+			}
 		case s := <-seen:
 			at := slices.IndexFunc(asked, func(a asking) bool { return a.name == s.name })
-			switch {
-			case len(s.addrs) == 0 && at < 0:
-				continue
-			case len(s.addrs) == 0:
+			forget(s.name)
+			if len(s.addrs) == 0 {
 				h.log.tell("server %s says goodbye", s.name)
-				drop(at)
+				if at >= 0 {
+					drop(at)
+				}
 				continue
 			}
 			h.log.tell("server %s at %v", s.name, s.addrs)
@@ -141,23 +183,7 @@ func (h *hunt) all(ctx context.Context, seen <-chan sighting) ([]byte, error) {
 				asked[at].set(s.addrs)
 				continue
 			}
-			if len(asked) == maxServers {
-				drop(0)
-			}
-			own, stop := context.WithCancel(ctx)
-			t := newTarget(s.addrs...)
-			asked = append(asked, asking{s.name, t, stop})
-			go func() {
-				password, err := h.only(own, t)
-				if err != nil {
-					return
-				}
-				select {
-				case found <- password:
-				case <-ctx.Done():
-					clear(password)
-				}
-			}()
+			start(s)
 		}
 	}
 }

@@ -162,6 +162,63 @@ func TestHuntIsBounded(t *testing.T) {
 	})
 }
 
+// A server that had to make room for others, which an enemy can announce at
+// will, is asked again, though it isn't announced again: the cache tells of
+// changes alone.
+func TestHuntComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		h := &hunt{retry: 10 * time.Second, log: &notes{w: new(bytes.Buffer)}, ask: func(ctx context.Context, s server) ([]byte, error) {
+			if s != at(1) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			if tries++; tries == 1 {
+				return nil, errNoSecret
+			}
+			return []byte("password"), nil
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		seen := make(chan sighting, 200)
+		seen <- found(1)
+		for i := range 199 {
+			seen <- found(i + 2)
+		}
+		start := time.Now()
+		password, err := h.all(ctx, seen)
+		if err != nil || string(password) != "password" || time.Since(start) > 200*turnWait {
+			t.Errorf("%q, %v after %v", password, err, time.Since(start))
+		}
+	})
+}
+
+// Who has said goodbye doesn't come back.
+func TestHuntForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked [256]atomic.Int32
+		h := &hunt{retry: 10 * time.Second, log: &notes{w: new(bytes.Buffer)}, ask: func(ctx context.Context, s server) ([]byte, error) {
+			asked[s.addr.Addr().As4()[3]].Add(1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		seen := make(chan sighting)
+		go h.all(ctx, seen)
+		for i := range maxServers + 2 {
+			seen <- found(i + 1)
+			synctest.Wait()
+		}
+		seen <- gone(1) // it waits, as does 2
+		time.Sleep(maxServers * turnWait)
+		synctest.Wait()
+		if n, m := asked[1].Load(), asked[2].Load(); n != 1 || m < 2 {
+			t.Errorf("asked %d times after its goodbye, the other %d times; want 1, 2", n, m)
+		}
+	})
+}
+
 // A server's addresses are tried in turn, up to one that answers.
 func TestHuntTriesAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
