@@ -24,7 +24,9 @@ const (
 const DSASHA256 SignatureScheme = 0x0402
 
 // An OpenPGPCertificate is the Certificate message of a peer with an OpenPGP
-// key (RFC 6091, section 3.3, and RFC 5081, section 3.3).
+// key (RFC 6091, section 3.3, and RFC 5081, section 3.3). Before what they say
+// stands a length, as before X.509's list: GnuTLS writes it so, and nothing
+// else ever spoke this.
 type OpenPGPCertificate struct {
 	// KeyID is the OpenPGP key ID of the key that signs. RFC 5081 has none:
 	// there it is the primary key, and HasKeyID is false.
@@ -58,8 +60,7 @@ func (m *OpenPGPCertificate) Marshal() ([]byte, error) {
 }
 
 // gnutlsShort is by how much GnuTLS 3.0 to 3.5 writes the outer length of RFC
-// 6091's form too small: it forgets key ID and its length, and counts the
-// outer length's own bytes in part.
+// 6091's form too small: it forgets part of what comes before the certificate.
 const gnutlsShort = 7
 
 // ParseOpenPGPCertificate reads the message msg, with its header, in any of
