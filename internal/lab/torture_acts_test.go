@@ -48,7 +48,7 @@ func (x *torture) allActs() []act {
 		sh("restart Avahi", "systemctl restart avahi-daemon.service"),
 		{"stop Avahi's process", x.pause("avahi-daemon.service", min(x.length/20, time.Minute))},
 		sh("restart the journal", "systemctl restart systemd-journald.service"),
-		sh("kill the journal", "systemctl kill --signal=KILL systemd-journald.service"),
+		{"kill the journal", x.killJournal},
 		sh("have systemd begin anew", "systemctl daemon-reexec"),
 		{"set the clock", x.setClock},
 		{"set the clock and crash", func() {
@@ -132,6 +132,17 @@ func (x *torture) cut() {
 	x.readJournal()
 	x.server.PowerCut()
 	x.cutAt = elapsed()
+}
+
+// killJournal kills journald, which then loses the entry that it has taken and
+// not yet written, if there is one. What waits in its socket is kept by systemd.
+func (x *torture) killJournal() {
+	const line = "systemctl kill --signal=KILL systemd-journald.service"
+	x.log(line)
+	k := span{begun: elapsed()}
+	x.server.Sh(line)
+	k.end = elapsed()
+	x.kills = append(x.kills, k)
 }
 
 func (x *torture) powerCut(while string) {

@@ -86,6 +86,9 @@ func ask1(address, name string) string {
 	return fmt.Sprintf("%s %d %d %d %s", name, begun, elapsed(), local.Port(), result)
 }
 
+// A span is a time, by elapsed.
+type span struct{ begun, end time.Duration }
+
 // An attempt is what a client says about one connection.
 type attempt struct {
 	client     string
