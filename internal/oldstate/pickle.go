@@ -14,9 +14,9 @@ import (
 const (
 	// MaxSize is the size in bytes of the largest file that is read.
 	MaxSize = 64 << 20
-	// maxOps is how many operations a pickle may have: those of some eight
-	// thousand clients.
-	maxOps = 1 << 20
+	// maxOps is how many operations a pickle may have: those of some sixteen
+	// thousand clients, of about 250 each. Each may cost some hundred bytes.
+	maxOps = 1 << 22
 	// maxLine is the length of the longest name in a GLOBAL operation.
 	maxLine = 64
 )
