@@ -142,19 +142,15 @@ func (ev CheckerDone) apply(s *step) {
 	st.CannotCheck = ""
 	s.changed(PropCheckerRunning)
 
-	status := ev.Result.Status()
 	wasFailing := st.LastCheckerStatus != 0 && st.LastCheckerStatus != NeverChecked
-	if status != st.LastCheckerStatus {
-		s.changed(PropLastCheckerStatus)
-	}
-	st.LastCheckerStatus, st.LastCheckerSignal = status, ev.Result.Signal
+	signal := ev.Result.Signal
 	if ev.Result.TimedOut {
-		st.LastCheckerSignal = 0 // ours, not one that it died of by itself
+		signal = 0 // ours, not one that it died of by itself
 	}
+	s.lastChecker(ev.Result.Status(), signal)
 
 	if ev.Result.OK() {
-		st.Grace = false
-		s.checkedOK(s.c.Settings.Timeout)
+		s.checkedOK()
 	} else {
 		urgency := Lazily
 		if !wasFailing {
@@ -170,11 +166,31 @@ func (ev CheckerDone) apply(s *step) {
 	s.notify(CheckerCompleted(ev))
 }
 
-// checkedOK notes that the client is well, and that it may live for d.
-func (s *step) checkedOK(d time.Duration) {
+func (s *step) lastChecker(status, signal int) {
 	st := &s.c.Status
-	st.LastCheckedOK = s.now.Wall
+	if status != st.LastCheckerStatus {
+		s.changed(PropLastCheckerStatus)
+	}
+	st.LastCheckerStatus, st.LastCheckerSignal = status, signal
+}
+
+// checkedOK notes a successful check, by a checker or by an operator's word,
+// who overrules what the last checker said.
+func (s *step) checkedOK() {
+	s.seenWell()
+	s.lastChecker(0, 0)
+	s.c.Status.Grace = false
+	s.livesFor(s.c.Settings.Timeout)
+}
+
+func (s *step) seenWell() {
+	s.c.Status.LastCheckedOK = s.now.Wall
 	s.changed(PropLastCheckedOK)
+}
+
+// livesFor gives the client the time d, unless its time is up.
+func (s *step) livesFor(d time.Duration) {
+	st := &s.c.Status
 	urgency := Lazily
 	if st.lives(s.now) {
 		if s.expires(d) {
@@ -205,7 +221,8 @@ func (ev CheckerNotRun) apply(s *step) {
 // HandedOut counts as a successful check (reference.md, section 14), but not
 // as the one that earns Grace.
 func (HandedOut) apply(s *step) {
-	s.checkedOK(s.c.Settings.ExtendedTimeout)
+	s.seenWell()
+	s.livesFor(s.c.Settings.ExtendedTimeout)
 	s.notify(GotSecret{})
 }
 
@@ -267,7 +284,7 @@ func (s *step) decide(d Decision, by string, e journal.Event) {
 }
 
 func (ev CheckedOK) apply(s *step) {
-	s.checkedOK(s.c.Settings.Timeout)
+	s.checkedOK()
 	s.save(Now) // an operator was told so
 	s.log(journal.ClientVouched, journal.Actor(ev.By))
 }
@@ -293,18 +310,15 @@ func (ev SetDuration) apply(s *step) {
 		return
 	}
 	old := *field
-	if old == ev.Value {
-		return
+	if old != ev.Value {
+		*field = ev.Value
+		s.set(ev.By, ev.Property, old.String(), ev.Value.String())
 	}
-	*field = ev.Value
-	s.set(ev.By, ev.Property, old.String(), ev.Value.String())
-	if !st.lives(s.now) {
-		return
-	}
-	switch ev.Property {
-	case PropTimeout:
+	switch {
+	case !st.lives(s.now):
+	case ev.Property == PropTimeout && old != ev.Value:
 		s.moveDeadline(ev.Value-old, ev.By)
-	case PropInterval:
+	case ev.Property == PropInterval: // the same one, too: an operator wants a check (reference.md, section 6)
 		st.NextCheck = s.in(s.interval())
 		s.startChecker()
 	}
@@ -347,6 +361,10 @@ func (ev SetApprovedByDefault) apply(s *step) {
 }
 
 func (ev SetSecret) apply(s *step) {
+	if s.c.Settings.Secret.Equal(ev.Value) {
+		s.save(Now) // that it was set is new, though nothing has changed
+		return
+	}
 	s.c.Settings.Secret = ev.Value
 	s.set(ev.By, PropSecret, "", "")
 }

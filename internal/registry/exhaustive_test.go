@@ -32,9 +32,7 @@ var alphabet = []event{
 	}},
 	{"an operator vouches", func(w *modelWorld, set client.Settings) {
 		if w.there(set) {
-			now := w.clock.now.Elapsed
-			w.do(set.Name, client.CheckedOK{By: "the model"})
-			w.p.extend(&set, now, set.Timeout)
+			w.vouch(set)
 		}
 	}},
 	{"disable", func(w *modelWorld, set client.Settings) {
