@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -178,50 +179,66 @@ func TestLocalKeepsLittleOutput(t *testing.T) {
 // TestLocalKills checks that a command that ignores SIGTERM is gone with its
 // children, at the limit and when the check is given up.
 func TestLocalKills(t *testing.T) {
-	for name, giveUp := range map[string]bool{"at the limit": false, "given up": true} {
-		t.Run(name, func(t *testing.T) {
-			pidFile := filepath.Join(t.TempDir(), "pids")
-			if err := syscall.Mkfifo(pidFile, 0o600); err != nil {
+	// run runs the command until the limit, or gives it up when it has begun,
+	// and returns how many processes it had.
+	run := func(t *testing.T, limit time.Duration, giveUp bool) int {
+		pidFile := filepath.Join(t.TempDir(), "pids")
+		if err := syscall.Mkfifo(pidFile, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		pipe, err := os.OpenFile(pidFile, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pipe.Close()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		reason := errors.New("the client was disabled")
+		pids := make(chan []string, 1)
+		go func() {
+			text, _ := bufio.NewReader(pipe).ReadString('\n')
+			pids <- strings.Fields(text)
+			if giveUp {
+				cancel(reason)
+			}
+		}()
+		got, err := Local{}.Run(ctx, Request{"a", "trap '' TERM; sleep 1000 & echo $$ $! >" + pidFile + "; wait; wait", limit})
+		switch {
+		case giveUp && !errors.Is(err, reason):
+			t.Errorf("error %v, want %v", err, reason)
+		case !giveUp && (err != nil || !got.TimedOut || got.Signal != 9):
+			t.Errorf("got %+v, %v; want a time-out and signal 9", got, err)
+		}
+		if err := pipe.SetReadDeadline(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		all := <-pids
+		for _, pid := range all {
+			n, err := strconv.Atoi(pid)
+			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithCancelCause(t.Context())
-			defer cancel(nil)
-			r := Request{"a", "trap '' TERM; sleep 1000 & echo $$ $! >" + pidFile + "; wait; wait", 300 * time.Millisecond}
-			reason := errors.New("the client was disabled")
-			pids := make(chan []string, 1)
-			go func() {
-				text, _ := os.ReadFile(pidFile) // returns once the command has written
-				pids <- strings.Fields(string(text))
-				if giveUp {
-					cancel(reason)
-				}
-			}()
-			if giveUp {
-				r.Limit = time.Hour
+			if err := waitGone(n); err != nil {
+				t.Error(err)
 			}
-			got, err := Local{}.Run(ctx, r)
-			switch {
-			case giveUp && !errors.Is(err, reason):
-				t.Errorf("error %v, want %v", err, reason)
-			case !giveUp && (err != nil || !got.TimedOut || got.Signal != 9):
-				t.Errorf("got %+v, %v; want a time-out and signal 9", got, err)
-			}
-			for _, pid := range <-pids {
-				n, err := strconv.Atoi(pid)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := waitGone(n); err != nil {
-					t.Error(err)
-				}
-			}
-		})
+		}
+		return len(all)
 	}
+	t.Run("at the limit", func(t *testing.T) {
+		for limit := 300 * time.Millisecond; run(t, limit, false) == 0; limit *= 2 {
+			t.Logf("within %v it didn't even begin", limit)
+		}
+	})
+	t.Run("given up", func(t *testing.T) {
+		if n := run(t, time.Hour, true); n != 2 {
+			t.Errorf("there were %d processes", n)
+		}
+	})
 }
 
 // waitGone waits until pid is no more, or a zombie that init hasn't reaped.
 func waitGone(pid int) error {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		if err != nil || bytes.Contains(stat, []byte(") Z ")) {

@@ -30,7 +30,7 @@ func Environment(client string) []string {
 
 // pipeGrace is how long output is still read after the shell has ended and
 // something that it left behind holds the pipe.
-const pipeGrace = 200 * time.Millisecond
+const pipeGrace = time.Second
 
 // Run implements [Runner].
 func (Local) Run(ctx context.Context, r Request) (client.CheckResult, error) {

@@ -301,6 +301,8 @@ func hold(uid, gid uint32, r checker.Request) (*heldChild, error) {
 
 func (c *heldChild) pid() int { return c.cmd.Process.Pid }
 
+var errNeverShell = errors.New("the checker's process was killed before it could become the shell")
+
 func (c *heldChild) kill() { _ = c.cmd.Process.Kill() }
 
 // release lets the child become the shell, and returns when it has.
@@ -316,7 +318,7 @@ func (c *heldChild) release() error {
 	case why != "":
 		return errors.New(why)
 	case !gone:
-		return errors.New("the checker's process was killed before it could become the shell")
+		return errNeverShell
 	}
 	return nil
 }

@@ -203,19 +203,26 @@ func TestScopeKilled(t *testing.T) {
 			defer cancel(nil)
 			reason := errors.New("the client was disabled")
 			m := &fakeManager{}
-			r := checker.Request{Client: "a", Command: "trap '' TERM; sleep 1000 & wait; sleep 1000", Limit: 2 * time.Second}
+			r := checker.Request{Client: "a", Command: "trap '' TERM; sleep 1000 & wait; sleep 1000", Limit: time.Second}
 			if giveUp {
 				r.Limit = time.Hour
 				m.onStart = func(int) { time.AfterFunc(100*time.Millisecond, func() { cancel(reason) }) }
 			}
 			got, err := scopes(t, m).Run(ctx, r)
+			for ; !giveUp && errors.Is(err, errNeverShell); r.Limit *= 2 { // a busy machine
+				got, err = scopes(t, m).Run(ctx, r)
+			}
 			if giveUp && !errors.Is(err, reason) {
 				t.Errorf("error %v, want %v", err, reason)
 			}
 			if !giveUp && (err != nil || !got.TimedOut || got.Signal != 9) {
 				t.Errorf("got %+v, %v; want a time-out and signal 9", got, err)
 			}
-			if left := session(t, m.pid); len(left) > 0 {
+			left := session(t, m.pid)
+			for end := time.Now().Add(time.Minute); len(left) > 0 && time.Now().Before(end); left = session(t, m.pid) {
+				time.Sleep(5 * time.Millisecond) // who was killed takes some processor time to die
+			}
+			if len(left) > 0 {
 				t.Errorf("of the command still runs: %q", left)
 			}
 		})
@@ -226,11 +233,21 @@ func TestScopeKilled(t *testing.T) {
 // that hasn't, when systemd takes long to end its scope.
 func TestSlowKill(t *testing.T) {
 	r := request
-	r.Limit = 2 * time.Second
-	m := &fakeManager{onKill: func() { time.Sleep(r.Limit) }}
-	got, err := scopes(t, m).Run(t.Context(), r)
-	if err != nil || got.Signal == 0 && got.TimedOut {
-		t.Errorf("got %+v, %v", got, err)
+	for r.Limit = time.Second; ; r.Limit *= 2 {
+		var began time.Time
+		inTime := false
+		m := &fakeManager{onStart: func(int) { began = time.Now() }, onKill: func() {
+			inTime = time.Since(began) < r.Limit
+			time.Sleep(r.Limit)
+		}}
+		got, err := scopes(t, m).Run(t.Context(), r)
+		if !inTime { // on a busy machine: that tells nothing
+			continue
+		}
+		if err != nil || got.TimedOut || got.ExitStatus != 0 || got.Signal != 0 {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		return
 	}
 }
 
