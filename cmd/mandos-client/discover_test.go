@@ -49,6 +49,7 @@ func newLink(t *testing.T) *link {
 	id := fmt.Sprintf("mc%d-%d", os.Getpid(), nextLink())
 	l := &link{t: t, client: id + "c", server: id + "s", keys: makeKeys(t), password: password}
 	for _, ns := range []string{l.client, l.server} {
+		_ = exec.Command("ip", "netns", "del", ns).Run() // of a killed process with our number
 		l.must("ip", "netns", "add", ns)
 		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", ns).Run() })
 		l.must("ip", "-n", ns, "link", "set", "lo", "up")

@@ -109,6 +109,7 @@ func TestLinkLocal(t *testing.T) {
 	}
 	ns := []string{fmt.Sprintf("mandos-test-%d-a", os.Getpid()), fmt.Sprintf("mandos-test-%d-b", os.Getpid())}
 	for _, name := range ns {
+		_ = exec.Command("ip", "netns", "del", name).Run() // of a killed process with our number
 		ip("netns", "add", name)
 		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
 	}

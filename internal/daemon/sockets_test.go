@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -158,6 +161,22 @@ func TestIPv4Only(t *testing.T) {
 	p.stop()
 }
 
+// unusedAddr returns an address to listen on. Its port is below those that the
+// kernel gives out (ip(7): from 32768 on), to which another process could come first.
+func unusedAddr(t *testing.T) string {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp6", fmt.Sprintf("[::1]:%d", 10000+rand.N(20000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestSystemdSocketActivate runs the server under systemd's own tool, which
 // starts it at the first connection.
 func TestSystemdSocketActivate(t *testing.T) {
@@ -174,8 +193,7 @@ func TestSystemdSocketActivate(t *testing.T) {
 			cmd.Path = tool
 		}
 	}
-	free, addr := listenerFile(t, "tcp6", "[::1]:0")
-	free.Close()
+	addr := unusedAddr(t)
 	p := start(t, under(tool, "--listen="+addr, "--fdname=mandos"), "--configdir", folder(t, a.section()), "--no-zeroconf")
 	p.Await("Listening on ")
 	a.gets(t, addr)
