@@ -175,7 +175,7 @@ func recordApprovals(t *testing.T, server Programs, mayHang bool) (lines []strin
 	got = ask(asker)
 	tell(rejected)
 	got()
-	begin("asker", "disabled meanwhile", time.Second, true)
+	begin("asker", "disabled meanwhile", 5*time.Second, true) // the time we have to disable it
 	got = ask(asker)
 	tell(needed)
 	set("Enabled", false)

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -27,7 +28,7 @@ func TestMonitor(t *testing.T) {
 				s.shows(`one: enabled`)
 
 				before := o.get(t, "one", "LastCheckedOK")
-				drain(o)
+				o.drain(t, "one")
 				s.press("C")
 				o.hear(t, "PropertiesChanged", 1)
 				if after := o.get(t, "one", "LastCheckedOK"); after == before {
@@ -35,7 +36,7 @@ func TestMonitor(t *testing.T) {
 				}
 
 				o.set(t, "one", "Checker", "sleep 100")
-				drain(o)
+				o.drain(t, "one")
 				s.press("s")
 				o.hear(t, "CheckerStarted", 1)
 				s.press("S")
@@ -61,11 +62,14 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
-func drain(o *operated) {
+// drain takes all signals of what was done with the client until now.
+func (o *operated) drain(t *testing.T, client string) {
+	t.Helper()
+	o.fences++
+	host := fmt.Sprintf("fence%d.example", o.fences)
+	o.set(t, client, "Host", host)
 	for {
-		select {
-		case <-o.signals:
-		default:
+		if s := o.hear(t, "PropertiesChanged", 1); strings.Contains(fmt.Sprint(s.Body), host) {
 			return
 		}
 	}

@@ -186,7 +186,7 @@ func (j *journald) listen() {
 func (j *journald) next() [][2]string {
 	j.t.Helper()
 	b, oob := make([]byte, 1<<20), make([]byte, 1024)
-	if err := j.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := j.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		j.t.Fatal(err)
 	}
 	n, oobn, _, _, err := j.conn.ReadMsgUnix(b, oob)

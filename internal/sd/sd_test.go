@@ -160,7 +160,7 @@ func manager(t *testing.T) func() string {
 	return func() string {
 		t.Helper()
 		b := make([]byte, 4096)
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := conn.Read(b)
