@@ -213,9 +213,14 @@ func TestAskWhatIsNoServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.Close()
+		defer l.Close()
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() // meanwhile nobody can listen at the port of its own end
 		a, _, _ := newAsker(t, "ed25519")
-		if _, err := a.ask(t.Context(), serverAt(t, l.Addr().String())); err == nil || err.Error() != "connecting: connection refused" {
+		if _, err := a.ask(t.Context(), serverAt(t, conn.LocalAddr().String())); err == nil || err.Error() != "connecting: connection refused" {
 			t.Errorf("error %v", err)
 		}
 	})
