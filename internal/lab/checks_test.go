@@ -103,9 +103,9 @@ func TestEndsAmidCheck(t *testing.T) {
 // and not earlier, and the status and the journal say what is wrong.
 func TestHelperAbsent(t *testing.T) {
 	eachSuite(t, func(t *testing.T, s lab.Suite) {
-		const timeout = 12 * time.Second
+		const timeout = 24 * time.Second // of which the status has to be seen while both are enabled
 		server := checkedServer(t, lab.NewLink(t), s,
-			section("short", "interval = PT2S", "timeout = PT12S", by("true")),
+			section("short", "interval = PT2S", "timeout = PT24S", by("true")),
 			section("long", "interval = PT2S", "timeout = PT1H", by("true")))
 		awaitCheck(t, server, "short")
 		awaitCheck(t, server, "long")
