@@ -41,7 +41,7 @@ var libraries = map[string][]string{
 	"charm.land/bubbletea/v2":          {"internal/monitor"},
 	"github.com/ProtonMail/go-crypto":  {"internal/keytls/peerkey", "internal/pgp"},
 	"github.com/charmbracelet/x/ansi":  {"internal/ctl", "internal/monitor"},
-	"github.com/coreos/go-systemd/v22": {"cmd/mandos-checker", "internal/avahi", "internal/checker/helper", "internal/journal", "internal/sd"},
+	"github.com/coreos/go-systemd/v22": {"cmd/mandos-checker", "cmd/mandos-socket-generator", "internal/avahi", "internal/checker/helper", "internal/journal", "internal/sd"},
 	"github.com/godbus/dbus/v5":        {"internal/avahi", "internal/busapi", "internal/checker/helper", "internal/operator", "internal/sysbus"},
 	"github.com/kisielk/og-rek":        {"internal/oldstate"},
 	"github.com/miekg/dns":             {"internal/mdns"},

@@ -10,7 +10,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/coreos/go-systemd/v22/unit"
 
 	"mandos/internal/config"
 )
@@ -21,6 +24,12 @@ const defaultsFile = "/etc/default/mandos"
 // defaultPort is that of mandos.socket as it is shipped.
 const defaultPort = 6637
 
+// enablings are the links of which `systemctl enable` makes one or both.
+var enablings = []string{
+	"/etc/systemd/system/sockets.target.wants/mandos.socket",
+	"/etc/systemd/system/multi-user.target.wants/mandos.service",
+}
+
 func main() {
 	// systemd.generator(7): the folders for units of normal, early and late
 	// priority.
@@ -28,15 +37,20 @@ func main() {
 		fmt.Fprintln(os.Stderr, "mandos-socket-generator: is run by systemd, with three folders; see mandos-socket-generator(8)")
 		os.Exit(2)
 	}
-	if err := generate("/etc/mandos", defaultsFile, os.Args[1]); err != nil {
+	enabled := slices.ContainsFunc(enablings, func(path string) bool {
+		_, err := os.Lstat(path)
+		return err == nil
+	})
+	if err := generate("/etc/mandos", defaultsFile, os.Args[1], enabled); err != nil {
 		fmt.Fprintf(os.Stderr, "mandos-socket-generator: %v\n", err)
 		os.Exit(1)
 	}
 }
 
 // generate writes the drop-in for the configuration in configDir and the
-// options in defaults below dir, if one is needed.
-func generate(configDir, defaults, dir string) error {
+// options in defaults below dir, if one is needed. enabled says that
+// mandos.socket is to be started whenever it can be.
+func generate(configDir, defaults, dir string, enabled bool) error {
 	text, err := os.ReadFile(defaults)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("mandos.socket stays as it is: %w", err)
@@ -59,7 +73,33 @@ func generate(configDir, defaults, dir string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(content), 0o644)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		return err
+	}
+	if name := boundTo(s); name != "" && enabled {
+		return startWith(name, dir)
+	}
+	return nil
+}
+
+// startWith has systemd start mandos.socket whenever the interface called name
+// comes up. It stops when that goes away, as a bridge does that is set up
+// anew, and nothing else would start it again.
+func startWith(name, dir string) error {
+	device := unit.UnitNamePathEscape("/sys/subsystem/net/devices/"+name) + ".device"
+	link := filepath.Join(dir, device+".wants", "mandos.socket")
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink("../mandos.socket", link) // systemd looks at the name only
+}
+
+// boundTo returns the interface that s names, or "".
+func boundTo(s *config.Server) string {
+	if s.Interface != "" {
+		return s.Interface
+	}
+	return s.Address.Zone()
 }
 
 // dropIn is what s changes of mandos.socket; empty if that is nothing.
@@ -72,18 +112,29 @@ func dropIn(s *config.Server) string {
 		// The network may come up later.
 		b.WriteString("FreeBind=yes\n")
 	}
-	name := s.Interface
-	if name == "" {
-		name = s.Address.Zone()
-	}
-	if name != "" {
+	unit := ""
+	if name := boundTo(s); name != "" {
 		fmt.Fprintf(&b, "BindToDevice=%s\n", name)
+		unit = notBeforeBoot
 	}
 	if b.Len() == 0 {
 		return ""
 	}
-	return "# Made by mandos-socket-generator from mandos.conf.\n[Socket]\n" + b.String()
+	return "# Made by mandos-socket-generator from mandos.conf.\n" + unit + "[Socket]\n" + b.String()
 }
+
+// notBeforeBoot takes a socket out of sockets.target. One that is bound to an
+// interface waits for it, and with it would all services: also the one that
+// makes the interface, such as NetworkManager. After 90 seconds systemd would
+// give up, for good. What else DefaultDependencies=no leaves out is said here
+// (systemd.socket(5), "Default Dependencies").
+const notBeforeBoot = `[Unit]
+DefaultDependencies=no
+Requires=sysinit.target
+After=sysinit.target
+Conflicts=shutdown.target
+Before=shutdown.target
+`
 
 func listenStream(s *config.Server) string {
 	port := s.Port

@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -27,7 +29,7 @@ func runWith(t *testing.T, conf, defaults string) (lines []string, written strin
 	if err := os.WriteFile(filepath.Join(etc, "defaults"), []byte(defaults), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	err = generate(etc, filepath.Join(etc, "defaults"), out)
+	err = generate(etc, filepath.Join(etc, "defaults"), out, false)
 	found, globErr := filepath.Glob(filepath.Join(out, "*"))
 	if globErr != nil {
 		t.Fatal(globErr)
@@ -124,7 +126,7 @@ func TestErrors(t *testing.T) {
 
 func TestNoFile(t *testing.T) {
 	out := t.TempDir()
-	if err := generate(t.TempDir(), filepath.Join(out, "missing"), out); err != nil {
+	if err := generate(t.TempDir(), filepath.Join(out, "missing"), out, true); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(out, "mandos.socket.d")); !errors.Is(err, fs.ErrNotExist) {
@@ -158,6 +160,98 @@ func TestVerify(t *testing.T) {
 		out, err := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, "generated.socket")).CombinedOutput()
 		if err != nil || strings.Contains(string(out), "generated.socket:") {
 			t.Errorf("%v\n%s\nof\n%s", err, out, unit)
+		}
+	}
+}
+
+// TestInterface has systemd say what becomes of a socket that is bound to an
+// interface: no service waits for that to come up, as the one that makes it is
+// perhaps among them, and whenever it does come up, the socket is started.
+func TestInterface(t *testing.T) {
+	const systemd = "/lib/systemd/systemd"
+	if _, err := os.Stat(systemd); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("install systemd: ", err)
+	}
+	const device = "sys-subsystem-net-devices-br\\x2dlan.device"
+	for _, test := range []struct {
+		conf                 string
+		enabled              bool
+		early, bound, starts bool
+	}{
+		{"[DEFAULT]\nport = 7\n", true, true, false, false},
+		{"[DEFAULT]\ninterface = br-lan\n", true, false, true, true},
+		{"[DEFAULT]\naddress = fe80::1%br-lan\n", true, false, true, true},
+		{"[DEFAULT]\ninterface = br-lan\n", false, false, true, false},
+	} {
+		dir, err := os.MkdirTemp("", "mandos-generator-test-") // systemd doesn't test as root
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		write := func(name, text string) {
+			t.Helper()
+			path := filepath.Join(dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		shipped, err := os.ReadFile("../../systemd/mandos.socket")
+		if err != nil {
+			t.Fatal(err)
+		}
+		write("units/mandos.socket", string(shipped))
+		write("units/mandos.service", "[Service]\nExecStart=/bin/true\n")
+		for _, name := range []string{"basic", "sysinit", "sockets", "shutdown"} {
+			write("units/"+name+".target", "[Unit]\nDescription=Test\n")
+		}
+		if err := os.Mkdir(filepath.Join(dir, "units/sockets.target.wants"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("../mandos.socket", filepath.Join(dir, "units/sockets.target.wants/mandos.socket")); err != nil {
+			t.Fatal(err)
+		}
+		write("etc/mandos.conf", test.conf)
+		if err := generate(filepath.Join(dir, "etc"), filepath.Join(dir, "none"), filepath.Join(dir, "generated"), test.enabled); err != nil {
+			t.Fatal(err)
+		}
+
+		cmd := exec.Command(systemd, "--test", "--system", "--unit=sockets.target")
+		cmd.Env = []string{"SYSTEMD_UNIT_PATH=" + filepath.Join(dir, "units") + ":" + filepath.Join(dir, "generated"), "PATH=" + os.Getenv("PATH")}
+		if os.Geteuid() == 0 {
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			const nobody = 65534
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		}
+		out, err := cmd.CombinedOutput()
+		_, unit, ok := strings.Cut(string(out), "-> Unit mandos.socket:\n")
+		if err != nil || !ok {
+			t.Fatalf("%s: %v\n%.2000s", cmd, err, out)
+		}
+		unit, _, _ = strings.Cut(unit, "-> Unit ")
+		var says []string // without the origins
+		for line := range strings.Lines(unit) {
+			line, _, _ = strings.Cut(strings.TrimSpace(line), " (")
+			says = append(says, line)
+		}
+		for line, want := range map[string]bool{
+			"Before: sockets.target":     test.early,
+			"BindsTo: " + device:         test.bound,
+			"WantedBy: " + device:        test.starts,
+			"WantedBy: sockets.target":   true,
+			"Before: mandos.service":     true,
+			"Requires: sysinit.target":   true,
+			"After: sysinit.target":      true,
+			"Conflicts: shutdown.target": true,
+			"Before: shutdown.target":    true,
+		} {
+			if slices.Contains(says, line) != want {
+				t.Errorf("%q, enabled %v: %q is there: %v; systemd says\n%s", test.conf, test.enabled, line, !want, strings.Join(says, "\n"))
+			}
 		}
 	}
 }
