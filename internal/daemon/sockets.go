@@ -69,11 +69,17 @@ func (d *daemon) warnOverruled(listeners []net.Listener) {
 			if agrees[key](l) {
 				continue
 			}
-			why := fmt.Sprintf("mandos.socket listens on %v; to change that: systemctl edit mandos.socket", l.Addr())
+			why := fmt.Sprintf("mandos.socket listens on %v", l.Addr())
 			if key == "interface" {
-				why = "mandos.socket isn't bound to it, so it is only announced there; to change that: systemctl edit mandos.socket (BindToDevice=)"
+				why = "mandos.socket isn't bound to it, so it is only announced there"
 			}
-			journal.OptionOverruled.Log(context.Background(), d.log, journal.Setting(where), journal.Reason(why))
+			// mandos-socket-generator has the socket follow these options, all
+			// but --socket; a drop-in for it may say something else.
+			remedy := "systemctl daemon-reload && systemctl restart mandos.socket; if that doesn't help: systemctl cat mandos.socket"
+			if key == "socket" {
+				remedy = "systemctl edit mandos.socket"
+			}
+			journal.OptionOverruled.Log(context.Background(), d.log, journal.Setting(where), journal.Reason(why+"; to change that: "+remedy))
 			break
 		}
 	}

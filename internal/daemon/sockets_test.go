@@ -58,7 +58,7 @@ func TestOverruled(t *testing.T) {
 	}
 	for _, setting := range []string{"--port", filepath.Join(dir, "mandos.conf:2")} {
 		want := "WARNING daemon: an option has no effect, systemd made the socket: setting=" + setting +
-			` reason="mandos.socket listens on ` + addr + `; to change that: systemctl edit mandos.socket"`
+			` reason="mandos.socket listens on ` + addr + `; to change that: systemctl daemon-reload && systemctl restart mandos.socket; `
 		if n := strings.Count(p.Log(), want); n != 1 {
 			t.Errorf("logged %d times: %s", n, want)
 		}
