@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // Open returns the program's logger: to the journal when stderr is connected
-// to it, else to stderr in plain lines. identifier is the program's name.
+// to it, else to stderr in plain lines. Without a reader of those the program
+// ends by SIGPIPE; without journald it goes on. identifier is the program's name.
 // DEBUG_INVOCATION=1, which systemd sets for a service with
 // RestartMode=debug, overrules levels.
 func Open(identifier string, levels Levels) *slog.Logger {
@@ -17,6 +20,10 @@ func Open(identifier string, levels Levels) *slog.Logger {
 		levels = Debug()
 	}
 	if isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM")) {
+		// journald may go away and come back; without this, Go ends a program
+		// that writes to a stderr that nobody reads. What isn't on record
+		// then doesn't happen, and the program goes on.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 		return slog.New(NewNative(SocketPath, identifier, levels, os.Stderr))
 	}
 	return slog.New(NewPlain(os.Stderr, levels))
