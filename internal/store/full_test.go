@@ -215,6 +215,28 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
+// TestOpenedWhileRenewed: a server that waits for the lock of a file that
+// another takes out of use has nothing when it gets it.
+func TestOpenedWhileRenewed(t *testing.T) {
+	dir := t.TempDir()
+	first := openT(t, dir)
+	commitT(t, first, registry.Batch{Seen: epoch, Put: []registry.Record{fullRecord("a")}})
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	defer func(f func(string)) { failpoint = f }(failpoint)
+	failpoint = func(string) { // the second has looked at the file, opened it, and doesn't have the lock yet
+		failpoint = func(string) {}
+		first = openT(t, dir)
+		first.doubt = errors.New("a commit could not be synced")
+		commitT(t, first, registry.Batch{Seen: epoch, Delete: []string{"a"}})
+	}
+	if _, err := open(dir, time.Second); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("two servers have the state: %v", err)
+	}
+	same(t, loadT(t, first), registry.State{Seen: epoch})
+}
+
 // TestFailedSyncOnBadDisk: as long as there can be no other file, every commit
 // fails; then all is well again.
 func TestFailedSyncOnBadDisk(t *testing.T) {

@@ -142,11 +142,15 @@ func open(dir string, timeout time.Duration) (*Store, error) {
 		}
 		return nil, fmt.Errorf("opening the state file: %w%s", err, hint(err))
 	}
-	if err := s.guard(s.check); err != nil {
+	s.file = f
+	err = s.isCurrent()
+	if err == nil {
+		err = s.guard(s.check)
+	}
+	if err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}
-	s.file = f
 	s.removeTemporary(dir)
 	s.reserve()
 	return s, nil
@@ -162,6 +166,7 @@ func openBolt(path string, timeout time.Duration, f **os.File) (*bbolt.DB, error
 		OpenFile: func(path string, flag int, mode fs.FileMode) (*os.File, error) {
 			file, err := os.OpenFile(path, flag, mode)
 			*f = file
+			failpoint("opened")
 			return file, err
 		},
 	})
@@ -193,6 +198,24 @@ func (s *Store) inspect(timeout time.Duration) error {
 	}
 	if err := verify(f); err != nil {
 		return s.damaged(err.Error())
+	}
+	return nil
+}
+
+// isCurrent returns an error if the file that is open isn't the one of that
+// name any more: whoever had the lock before us may have made another, see
+// renew, and have its lock now.
+func (s *Store) isCurrent() error {
+	opened, err := s.file.Stat()
+	if err != nil {
+		return fmt.Errorf("opening the state file %s: %w", s.path, err)
+	}
+	named, err := os.Stat(s.path)
+	if err != nil {
+		return fmt.Errorf("opening the state file: %w", err)
+	}
+	if !os.SameFile(opened, named) {
+		return s.inUse()
 	}
 	return nil
 }
