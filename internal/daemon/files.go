@@ -50,8 +50,10 @@ func (d *daemon) leftAside() registry.Store {
 	var state registry.State
 	dir := d.stateDir()
 	err := asOwner(dir, func() (err error) {
-		state, err = store.Read(dir)
-		return err
+		if state, err = store.Read(dir); err != nil {
+			return err
+		}
+		return addOldState(dir, &state)
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.log.Warn("the saved state can't be read, so it is unknown how many clients --no-restore enables", journal.Err(err))

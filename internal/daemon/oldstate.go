@@ -15,6 +15,7 @@ import (
 	"mandos/internal/client"
 	"mandos/internal/journal"
 	"mandos/internal/oldstate"
+	"mandos/internal/registry"
 	"mandos/internal/store"
 )
 
@@ -56,6 +57,26 @@ func (d *daemon) importOldState(dir string, s *store.Store, now time.Time) error
 	journal.OldStateTaken.Log(ctx, d.log, journal.Count(len(old.Clients)))
 	d.reportLost(ctx, old)
 	return nil
+}
+
+// addOldState adds to state what importOldState would take over into it.
+func addOldState(dir string, state *registry.State) error {
+	path := filepath.Join(dir, oldstate.FileName)
+	old, err := readOldState(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var both registry.MemoryStore
+	for _, b := range []registry.Batch{{Seen: state.Seen, Put: state.Records, Bury: state.Graves}, old.Batch(*state, time.Now())} {
+		if err := both.Commit(b); err != nil {
+			return err
+		}
+	}
+	*state, err = both.Load()
+	return err
 }
 
 func readOldState(path string) (*oldstate.State, error) {

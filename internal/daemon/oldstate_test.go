@@ -63,6 +63,14 @@ func TestOldState(t *testing.T) {
 	dir := folder(t, sections...)
 	path := putOldState(t, dir, members)
 
+	// --no-restore says whom it enables that this state would not.
+	p := start(t, nil, "--configdir", dir, "--no-restore")
+	p.Ready()
+	p.stop()
+	if want := "the saved state is left aside, clients start as clients.conf says: count=2\n"; !strings.Contains(p.Log(), want) {
+		t.Errorf("not logged: %s", want)
+	}
+
 	for range 2 {
 		p := start(t, nil, "--configdir", dir)
 		addr := loopback(p.Ready())
