@@ -62,9 +62,14 @@ func Run(ctx context.Context, o Options) error {
 	d.log.Debug("what TLS may use", slog.String("policy", policy.String()))
 
 	// As root, if we are root: sockets, state, PID file. Then never again.
+	other := sd.PassedTo()
 	sockets, err := sd.Sockets()
 	if err != nil {
 		return err
+	}
+	if other != "" && underSystemd() {
+		d.log.Warn("systemd passed its sockets to another process, so this one listens for itself; a wrapper in ExecStart= has to exec mandos",
+			slog.String("process", other))
 	}
 	if err := o.Config.CheckReachable(len(sockets) > 0); err != nil {
 		return err

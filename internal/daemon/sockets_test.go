@@ -41,6 +41,29 @@ func TestActivation(t *testing.T) {
 	p.stop()
 }
 
+// TestPassedToAnother: sockets of the process that started this one stay its
+// own, and under systemd that is said, as clients wait in them.
+func TestPassedToAnother(t *testing.T) {
+	six, addr := listenerFile(t, "tcp6", "[::1]:0")
+	a, m := newMember(t, "a"), newManager(t)
+	for _, notify := range []string{m.path, ""} {
+		p := start(t, func(cmd *exec.Cmd) {
+			cmd.Env = append(cmd.Env, "LISTEN_FDS=1", fmt.Sprintf("LISTEN_PID=%d", os.Getpid()), "NOTIFY_SOCKET="+notify)
+			cmd.ExtraFiles = []*os.File{six}
+		}, "--configdir", folder(t, a.section()))
+		own := loopback(p.Ready())
+		if own == addr {
+			t.Errorf("it serves %s, which is another process's", addr)
+		}
+		a.gets(t, own)
+		p.stop()
+		const says = "WARNING daemon: systemd passed its sockets to another process"
+		if strings.Contains(p.Log(), says) != (notify != "") {
+			t.Errorf("with NOTIFY_SOCKET=%q: does it say %q?", notify, says)
+		}
+	}
+}
+
 // TestOverruled: each option that the inherited socket overrules is warned
 // about once, with what to do.
 func TestOverruled(t *testing.T) {

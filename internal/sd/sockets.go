@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -16,6 +17,16 @@ import (
 type Socket struct {
 	Name     string // of FileDescriptorName=, or of the socket unit
 	Listener *net.TCPListener
+}
+
+// PassedTo returns the process that systemd passed sockets to, if that is
+// another than this one, and "" otherwise. Sockets forgets it.
+func PassedTo() (pid string) {
+	pid = os.Getenv("LISTEN_PID")
+	if os.Getenv("LISTEN_FDS") == "" || pid == strconv.Itoa(os.Getpid()) {
+		return ""
+	}
+	return pid
 }
 
 // Sockets returns the sockets that systemd passed to this process
