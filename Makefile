@@ -17,7 +17,7 @@ CHECK := deps lint race fuzz-short demo interop check-system
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help all build demo check check-system check-examples test race fuzz fuzz-short fuzz-coverage lint interop interop-old torture bench bogo deps html clean install activate uninstall
+.PHONY: help all build demo check check-system check-examples test race fuzz fuzz-short fuzz-coverage lint interop interop-old torture bench bogo deps html clean no-old-server install activate uninstall
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z -]+):.*## */\1\t/' | expand -t 16
@@ -122,8 +122,15 @@ UNITS = $(notdir $(wildcard systemd/*.socket systemd/*.service systemd/*.slice))
 PAGES = $(notdir $(wildcard man/*.[1-8]))
 COMPLETIONS = $(BASHDIR)/mandos-ctl $(ZSHDIR)/_mandos-ctl $(FISHDIR)/mandos-ctl.fish
 
+# Debian's server is a script. It saves who is disabled only when it is stopped
+# as its own unit says, which ours would hide.
+OLDSERVER ?= /usr/sbin/mandos
+no-old-server:
+	@test -n '$(DESTDIR)' || ! head -c 2 $(OLDSERVER) 2>/dev/null | grep -q '#!' || { \
+	  echo "$(OLDSERVER) is Debian's: install a package over it (make packages), or remove it first (apt remove mandos); its state stays"; exit 1; }
+
 # Builds nothing, so that it can be run as root, and where there is no Go.
-install: ## after `make`: install into PREFIX (/usr/local), below DESTDIR
+install: no-old-server ## after `make`: install into PREFIX (/usr/local), below DESTDIR
 	@for c in $(COMMANDS); do test -x build/$$c || { echo "build/$$c is missing: run make first"; exit 1; }; done
 	install -d $(addprefix $(DESTDIR),$(SBINDIR) $(UNITDIR) $(GENDIR) $(SYSUSERSDIR) $(TMPFILESDIR) $(CATALOGDIR) $(DBUSDIR) $(DOCDIR) $(BASHDIR) $(ZSHDIR) $(FISHDIR))
 	install -m 755 $(SBIN:%=build/%) $(DESTDIR)$(SBINDIR)

@@ -202,3 +202,37 @@ func TestHTML(t *testing.T) {
 		t.Errorf("only %d links", links)
 	}
 }
+
+// TestInstallOverDebians: make install stops before it puts its unit over that
+// of Debian's server, which then couldn't save who is disabled.
+func TestInstallOverDebians(t *testing.T) {
+	old := filepath.Join(t.TempDir(), "mandos")
+	if err := os.WriteFile(old, []byte("#!/usr/bin/python3 -bbI\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args string
+		stop bool
+	}{
+		{"OLDSERVER=" + old, true},
+		{"OLDSERVER=" + old + " DESTDIR=/nonexistent", false}, // for a package
+		{"OLDSERVER=" + self, false},
+		{"OLDSERVER=/nonexistent", false},
+	} {
+		cmd := exec.Command("make", append([]string{"--no-print-directory", "no-old-server"}, strings.Fields(test.args)...)...)
+		cmd.Dir = root
+		out, err := cmd.CombinedOutput()
+		if (err != nil) != test.stop || test.stop && !strings.Contains(string(out), old+" is Debian's: install a package") {
+			t.Errorf("%s: %v\n%s", test.args, err, out)
+		}
+	}
+	first := exec.Command("make", "--no-print-directory", "--dry-run", "install", "OLDSERVER="+old)
+	first.Dir = root
+	if out, err := first.Output(); err != nil || !strings.HasPrefix(string(out), "test -n '' || ! head -c 2 "+old) {
+		t.Errorf("make install doesn't begin with looking for it: %v\n%.500s", err, out)
+	}
+}
