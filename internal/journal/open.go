@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -19,14 +21,39 @@ func Open(identifier string, levels Levels) *slog.Logger {
 	if os.Getenv("DEBUG_INVOCATION") == "1" {
 		levels = Debug()
 	}
-	if isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM")) {
+	if fallback := besideJournal(os.Stderr); fallback != nil {
 		// journald may go away and come back; without this, Go ends a program
 		// that writes to a stderr that nobody reads. What isn't on record
 		// then doesn't happen, and the program goes on.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-		return slog.New(NewNative(SocketPath, identifier, levels, os.Stderr))
+		return slog.New(NewNative(SocketPath, identifier, levels, fallback))
 	}
 	return slog.New(NewPlain(os.Stderr, levels))
+}
+
+// besideJournal returns where a service writes what journald doesn't take, or
+// nil for a program that doesn't log to the journal. One that systemd starts
+// while journald is away gets /dev/null for its stderr; nothing is on record
+// there.
+func besideJournal(stderr *os.File) io.Writer {
+	switch {
+	case isJournal(stderr, os.Getenv("JOURNAL_STREAM")):
+		return stderr
+	case os.Getenv("INVOCATION_ID") != "" && isNull(stderr):
+		return nowhere{}
+	}
+	return nil
+}
+
+// nowhere takes nothing.
+type nowhere struct{}
+
+func (nowhere) Write([]byte) (int, error) { return 0, errors.New("stderr is /dev/null") }
+
+func isNull(f *os.File) bool {
+	var st unix.Stat_t
+	err := unix.Fstat(int(f.Fd()), &st)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
 // isJournal reports whether f is the stream to the journal that

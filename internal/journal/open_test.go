@@ -81,3 +81,37 @@ func TestJournaldGone(t *testing.T) {
 		t.Errorf("journald is back: %v", err)
 	}
 }
+
+// TestStartedWithoutJournald: systemd gives a service /dev/null for its stderr
+// while journald is away. What is written there is no record.
+func TestStartedWithoutJournald(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	file, err := os.Create(t.TempDir() + "/stderr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	t.Setenv("JOURNAL_STREAM", "")
+	for _, tt := range []struct {
+		stderr     *os.File
+		invocation string
+		service    bool
+	}{{null, "7e5f", true}, {null, "", false}, {file, "7e5f", false}} {
+		t.Setenv("INVOCATION_ID", tt.invocation)
+		w := besideJournal(tt.stderr)
+		if (w != nil) != tt.service {
+			t.Errorf("%s, INVOCATION_ID=%q: logs to the journal: %v, want %v", tt.stderr.Name(), tt.invocation, w != nil, tt.service)
+		}
+		if w == nil {
+			continue
+		}
+		h := NewNative(t.TempDir()+"/socket", "test", Levels{}, w)
+		if err := Ready.Write(t.Context(), slog.New(h)); err == nil {
+			t.Error("without journald: no error")
+		}
+	}
+}
