@@ -208,8 +208,10 @@ func (s *session) run() (event journal.Event, err error) {
 // byte of application data. It returns the error that is left to be logged:
 // none for a refusal, which the registry has logged.
 func (s *session) refuse(tls TLS, err error) error {
-	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
-	_ = tls.CloseNotify()
+	if s.ended() == nil { // else it is cut off
+		_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+		_ = tls.CloseNotify()
+	}
 	if isRefusal(err) {
 		return nil
 	}
