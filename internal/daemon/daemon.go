@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mandos/internal/avahi"
@@ -48,6 +49,7 @@ type daemon struct {
 	server   *server.Server
 	addrs    []netip.AddrPort // that it listens on
 	paths    busapi.Paths
+	untold   atomic.Bool // see notify
 }
 
 // Run serves clients until ctx ends, and then stops in good order, which takes
@@ -330,13 +332,15 @@ func (d *daemon) watchdog(ctx context.Context) {
 	err := sd.Watchdog(ctx, func(err error) { journal.WatchdogSilent.Log(ctx, log, journal.Err(err)) },
 		sd.Probe{Name: "registry", Ping: d.registry.Ping},
 		sd.Probe{Name: "server", Ping: d.server.Ping})
-	d.notify(err)
+	if err != nil {
+		d.notify(err)
+	}
 }
 
-// notify logs that systemd couldn't be told something; it is no reason to
-// stop.
+// notify logs that systemd couldn't be told something, once until it can be
+// again; it is no reason to stop.
 func (d *daemon) notify(err error) {
-	if err != nil {
+	if was := d.untold.Swap(err != nil); err != nil && !was {
 		d.log.Warn("could not talk to systemd", journal.Err(err))
 	}
 }

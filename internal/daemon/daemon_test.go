@@ -330,3 +330,20 @@ func TestWatchdog(t *testing.T) {
 	}
 	p.stop()
 }
+
+// TestManagerGone: a service manager that is gone is no reason to stop, and to
+// be told of once.
+func TestManagerGone(t *testing.T) {
+	a := newMember(t, "a")
+	p := start(t, func(cmd *exec.Cmd) {
+		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET=/nonexistent/notify")
+	}, "--configdir", folder(t, a.section()))
+	addr := loopback(p.Ready())
+	p.signal(syscall.SIGHUP)
+	p.Await("re-read the configuration")
+	a.gets(t, addr)
+	p.stop()
+	if n := strings.Count(p.Log(), "could not talk to systemd"); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+}
