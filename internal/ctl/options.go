@@ -214,6 +214,12 @@ func text(s string) (any, error) { return s, nil }
 
 var bareNumber = regexp.MustCompile(`^[0-9]+$`)
 
+// runTogether is the old form without blanks, "1h30m", which only this
+// command has ever taken.
+var runTogether = regexp.MustCompile(`^([0-9]+[wdhms])+$`)
+
+var afterUnit = regexp.MustCompile(`[wdhms]`)
+
 // duration reads PT5M or "5m"; a bare number is milliseconds, as it always
 // was for this command.
 func duration(s string) (any, error) {
@@ -226,6 +232,9 @@ func duration(s string) (any, error) {
 			return nil, err
 		}
 		return ms, nil
+	}
+	if runTogether.MatchString(s) {
+		s = afterUnit.ReplaceAllString(s, "$0 ")
 	}
 	d, err := isodur.Parse(s)
 	if err != nil {

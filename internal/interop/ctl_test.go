@@ -34,6 +34,7 @@ func TestCtl(t *testing.T) {
 					{"--timeout PT7M one", 0, "Timeout", uint64(420_000)},
 					{"-t PT8M one", 0, "Timeout", uint64(480_000)},
 					{"--timeout P24D one", 0, "Timeout", uint64(24 * 86_400_000)},
+					{"--timeout 1h5m30s one", 0, "Timeout", uint64(3_930_000)},
 					{"--extended-timeout PT20M one", 0, "ExtendedTimeout", uint64(1_200_000)},
 					{"--interval PT3M one", 0, "Interval", uint64(180_000)},
 					{"-i PT4M one", 0, "Interval", uint64(240_000)},
