@@ -50,6 +50,9 @@ func ParseOperands(fs *pflag.FlagSet, args []string) ([]string, error) {
 			break
 		}
 		if !strings.HasPrefix(arg, "--") {
+			if f := shortWithValue(fs, arg); f != nil {
+				return nil, noValue(f)
+			}
 			value = wantsValue(fs, arg)
 			continue
 		}
@@ -60,6 +63,9 @@ func ParseOperands(fs *pflag.FlagSet, args []string) ([]string, error) {
 		}
 		full[i] = "--" + long
 		if hasValue {
+			if f := fs.Lookup(long); f.NoOptDefVal != "" {
+				return nil, noValue(f)
+			}
 			full[i] += "=" + given
 		}
 		value = wantsValue(fs, full[i])
@@ -68,6 +74,25 @@ func ParseOperands(fs *pflag.FlagSet, args []string) ([]string, error) {
 		return nil, inWords(err)
 	}
 	return fs.Args(), nil
+}
+
+// noValue is the error of an option that takes no value and was given one.
+// The library would take --debug=false, which getopt_long(3) refuses.
+func noValue(f *pflag.Flag) error { return fmt.Errorf("--%s: it takes no value", f.Name) }
+
+// shortWithValue returns the option of a cluster like -fd=1 that takes no
+// value, if it is given one.
+func shortWithValue(fs *pflag.FlagSet, arg string) *pflag.Flag {
+	for i := 1; i < len(arg); i++ {
+		f := fs.ShorthandLookup(arg[i : i+1])
+		if f == nil || f.NoOptDefVal == "" {
+			return nil
+		}
+		if i+1 < len(arg) && arg[i+1] == '=' {
+			return f
+		}
+	}
+	return nil
 }
 
 // inWords says what is wrong as all else here does: by the option's long name,
@@ -80,9 +105,6 @@ func inWords(err error) error {
 			cause = fmt.Errorf("%q is out of range", value)
 		case errors.Is(cause, strconv.ErrSyntax):
 			cause = fmt.Errorf("%q is no number", value)
-			if e.GetFlag().NoOptDefVal != "" {
-				cause = errors.New("it takes no value")
-			}
 		}
 		return fmt.Errorf("--%s: %w", name, cause)
 	}

@@ -1,6 +1,7 @@
 package cmdline
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -32,5 +33,23 @@ func TestValuesLikeOptions(t *testing.T) {
 	debug := fs.Bool("debug", false, "")
 	if operands, err := ParseOperands(fs, []string{"--conn", "--", "--deb"}); err != nil || connect != "--" || !*debug || len(operands) > 0 {
 		t.Errorf("connect %q, debug %v, operands %q, %v", connect, *debug, operands, err)
+	}
+}
+
+// TestNoValue: an option that takes no value is given none, whatever it says.
+func TestNoValue(t *testing.T) {
+	for _, arg := range []string{"--debug=true", "--debug=false", "--deb=1", "--debug=0", "--debug=", "-d=true", "-d=0", "-vd=1", "-d="} {
+		fs := New("test")
+		fs.BoolP("debug", "d", false, "")
+		fs.BoolP("verbose", "v", false, "")
+		fs.StringP("connect", "c", "", "")
+		if err := Parse(fs, []string{arg}); fmt.Sprint(err) != "--debug: it takes no value" {
+			t.Errorf("%s: %v", arg, err)
+		}
+	}
+	fs := New("test")
+	debug, connect := fs.BoolP("debug", "d", false, ""), fs.StringP("connect", "c", "", "")
+	if err := Parse(fs, []string{"-dc=x=y"}); err != nil || !*debug || *connect != "x=y" {
+		t.Errorf("debug %v, connect %q, %v", *debug, *connect, err)
 	}
 }

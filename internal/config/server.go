@@ -65,14 +65,11 @@ func table(cl *CommandLine) *pflag.FlagSet {
 		o := &Options[i]
 		fs.VarP(&optionFlag{option: o, cl: cl}, o.Long, o.Short, o.Help)
 		if o.Arg == "" {
-			fs.Lookup(o.Long).NoOptDefVal = noValue
+			fs.Lookup(o.Long).NoOptDefVal = "true" // it takes no value
 		}
 	}
 	return fs
 }
-
-// noValue is what the library passes for a flag without a value.
-const noValue = "true"
 
 // An optionFlag is one Option on the command line.
 type optionFlag struct {
@@ -82,9 +79,6 @@ type optionFlag struct {
 
 func (f *optionFlag) Set(v string) error {
 	if f.option.Arg == "" {
-		if v != noValue {
-			return fmt.Errorf("it takes no value")
-		}
 		if v = f.option.flag; v == "" {
 			if f.cl.Action == Run {
 				f.cl.Action = f.option.action

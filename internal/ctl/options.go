@@ -121,10 +121,7 @@ func (v actionValue) Type() string       { return "" }
 // switchValue is one without a value.
 type switchValue struct{ set func() }
 
-func (v switchValue) Set(s string) error {
-	if s != "true" {
-		return errors.New("it takes no value")
-	}
+func (v switchValue) Set(string) error {
 	v.set()
 	return nil
 }
