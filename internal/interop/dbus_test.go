@@ -311,7 +311,7 @@ func signature(args []introspect.Arg) string {
 		if direction == "in" {
 			direction = ""
 		}
-		words = append(words, strings.TrimSpace(direction+" "+a.Type))
+		words = append(words, strings.TrimSpace(direction+" "+a.Type+" "+a.Name))
 	}
 	return strings.Join(words, ", ")
 }
