@@ -81,7 +81,11 @@ func (p Programs) ask(t testing.TB, keys Keys, addr string, options ...string) *
 		"--tls-pubkey="+keys.TLSPublic(), "--tls-privkey="+keys.TLSPrivate())
 	cmd.Args = append(cmd.Args, options...)
 	cmd.Env = append(cmd.Environ(), p.clientEnv...)
-	return startClient(t, cmd)
+	c := startClient(t, cmd)
+	if len(p.clientEnv) > 0 {
+		c.end = syscall.SIGTERM
+	}
+	return c
 }
 
 // Keygen makes an OpenPGP key, shorter than the default for speed, and a TLS
@@ -267,11 +271,14 @@ type Client struct {
 	log    *logBuffer
 	waited sync.Once
 	err    error
+	// What Kill sends. Debian's client removes its folder at SIGTERM; else a
+	// gpg-agent would stay for good, with two of the 128 inotify instances.
+	end syscall.Signal
 }
 
 func startClient(t testing.TB, cmd *exec.Cmd) *Client {
 	t.Helper()
-	c := &Client{cmd: cmd}
+	c := &Client{cmd: cmd, end: syscall.SIGKILL}
 	cmd.Stdout = &c.out
 	c.log = start(t, cmd)
 	// A client that gets nothing asks for ever.
@@ -295,7 +302,7 @@ func (c *Client) Password(t testing.TB) []byte {
 func (c *Client) Kill(t testing.TB) []byte {
 	t.Helper()
 	c.waited.Do(func() {
-		syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
+		syscall.Kill(-c.cmd.Process.Pid, c.end)
 		c.err = c.cmd.Wait()
 	})
 	if exit, ok := errors.AsType[*exec.ExitError](c.err); !ok || !exit.Sys().(syscall.WaitStatus).Signaled() {
