@@ -19,6 +19,10 @@ import (
 
 func TestMain(m *testing.M) {
 	Held(os.Args[1:]) // the tests' own children are made of this binary
+	if order := os.Getenv(scopeRole); order != "" {
+		startScope(order)
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -24,6 +24,7 @@ import (
 // What systemd is asked for: names, and the limits of one check.
 const (
 	slice          = "mandos-checkers.slice"
+	service        = "mandos-checker.service" // this helper's
 	unitPrefix     = "mandos-check-"
 	unitSuffix     = ".scope"
 	maxUnitName    = 255 // systemd's UNIT_NAME_MAX
@@ -199,6 +200,10 @@ func (m *Systemd) StartScope(ctx context.Context, name, description string, pid 
 		systemd.PropDescription(description),
 		systemd.PropSlice(slice),
 		systemd.PropPids(uint32(pid)),
+		// So it ends after this helper when the machine shuts down. A checker
+		// that systemd killed first would say that the client isn't alive, and
+		// who isn't gets no time to boot after a power cut.
+		systemd.PropBefore(service),
 		property("RuntimeMaxUSec", uint64(limit.Microseconds())),
 		property("TimeoutStopUSec", uint64(time.Second.Microseconds())),
 		property("TasksMax", uint64(tasksMax)),
