@@ -90,9 +90,22 @@ func TestOrdinaryUser(t *testing.T) {
 	a.gets(t, loopback(p.Ready()))
 	p.stop()
 	// What it knows is there at the next start.
-	if _, err := os.Stat(filepath.Join(dir, "state", "clients.db")); err != nil {
+	state := filepath.Join(dir, "state", "clients.db")
+	if _, err := os.Stat(state); err != nil {
 		t.Error(err)
 	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	// As root has put it back from a backup: no start with everyone enabled.
+	if err := os.Chown(state, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, asUser, "--configdir", dir)
+	if status := p.Wait(); status != 1 {
+		t.Errorf("exit status %d", status)
+	}
+	p.Await("CRITICAL daemon: giving up: error=.*" + regexp.QuoteMeta(state) + ": permission denied .*must be the server's user's")
 }
 
 // TestLinkLocal is the manual's third example: one interface, and its

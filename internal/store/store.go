@@ -227,8 +227,10 @@ func (s *Store) inUse() error {
 // hint is what to do about an error of the operating system.
 func hint(err error) string {
 	switch {
-	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, syscall.EROFS):
 		return " (the server must be able to write in the folder of --statedir)"
+	case errors.Is(err, fs.ErrPermission):
+		return " (the folder of --statedir, and all in it, must be the server's user's)"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return " (make room there, or name another folder with --statedir)"
 	case errors.Is(err, fs.ErrNotExist):
