@@ -111,6 +111,43 @@ func TestDaemonArgs(t *testing.T) {
 	}
 }
 
+// TestWords: the words are those that systemd 252 has passed to a service of
+// these files.
+func TestWords(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want []string
+	}{
+		{"DAEMON_ARGS=\"--port 99\n --interface br0\"\n", []string{"--port", "99", "--interface", "br0"}},
+		{"DAEMON_ARGS='--port 99\n --interface br0'\nX=1\n", []string{"--port", "99", "--interface", "br0"}},
+		{"DAEMON_ARGS=\"--port 99\" --interface br0\n", []string{"--port", "99--interface", "br0"}},
+		{"DAEMON_ARGS=--port \"99\" 'a b'\n", []string{"--port", "99", "a b"}},
+		{"DAEMON_ARGS=\"a\\nb\" \n", []string{"anb"}},
+		{"DAEMON_ARGS=\"a\\$b \\\"c d\\\" e\\\\f\"\n", []string{"a$b", "c d", "ef"}},
+		{"DAEMON_ARGS='a\\b \"c d\"'\n", []string{"ab", "c d"}},
+		{"DAEMON_ARGS=a\\ b\\\n c  \n", []string{"a", "b", "c"}},
+		{"; c\n DAEMON_ARGS = \"y\" \r\n", []string{"y"}},
+		{"DAEMON_ARGS=\n", []string{}},
+		{"DAEMON_ARGS=\"\" \n", []string{}},
+		{"DAEMON_ARGS=\"'' b\"\n", []string{"", "b"}},
+		{"foo\nDAEMON_ARGS=a\n", []string{"a"}},
+		{"DAEMON_ARGS=a\nDAEMON_ARGS\n", []string{"a"}},
+		{"DAEMON_ARGS=\"a\" # b\n", []string{"a#", "b"}},
+		{"DAEMON_ARGS=a # b\n", []string{"a", "#", "b"}},
+		{"X=\"DAEMON_ARGS=b\nDAEMON_ARGS=c\"\nDAEMON_ARGS=d\n", []string{"d"}},
+		{"DAEMON_ARGS=\"unterminated\nDAEMON_ARGS=z\n", []string{"unterminated", "DAEMON_ARGS=z"}},
+		{"DAEMON_ARGS=\"a'b c'd\"\n", []string{"ab cd"}},
+		{"DAEMON_ARGS=\"'a\\\\'b'\"\n", []string{"a'b"}},
+		{"DAEMON_ARGS=\"a\\\nb\"\n", []string{"ab"}},
+		{"DAEMON_ARGS=x\"y z\"w\n", []string{"xy zw"}},
+		{"DAEMON_ARGS=\"q\\`\\x\"\n", []string{"q`x"}},
+	} {
+		if got := daemonArgs(test.text); !slices.Equal(got, test.want) {
+			t.Errorf("%q: got %q, want %q", test.text, got, test.want)
+		}
+	}
+}
+
 // TestErrors: of a file with errors nothing is taken.
 func TestErrors(t *testing.T) {
 	for _, conf := range []string{"port = 1\n", "[DEFAULT]\nport = x\n", "[DEFAULT]\nport = 1\naddress = nowhere\n", "[DEFAULT]\ninterface = a b\n", "[DEFAULT]\ninterface = a\n b\n"} {
