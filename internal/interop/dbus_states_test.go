@@ -40,6 +40,13 @@ var parts = []part{
 	{"vouched for after that", []step{call("CheckedOK"), get("LastCheckerStatus"), call("CheckedOK")}},
 	{"killed by a signal", []step{set("Checker", "kill -9 $$"), set("CheckerRunning", true).ends("CheckerCompleted"), get("LastCheckerStatus")}},
 	{"vouched for by a property", []step{set("LastCheckedOK", ""), get("LastCheckerStatus")}},
+	{"ends of checkers", []step{
+		set("Checker", "exit 200"), set("CheckerRunning", true).ends("CheckerCompleted"), get("LastCheckerStatus"),
+		set("Checker", "kill -TERM $$"), set("CheckerRunning", true).ends("CheckerCompleted"),
+		set("Checker", "/nonexistent"), set("CheckerRunning", true).ends("CheckerCompleted"),
+		set("Checker", "sh -c 'kill -KILL $$'; exit $?"), set("CheckerRunning", true).ends("CheckerCompleted"),
+		set("Checker", "sleep 100 & exit 3"), set("CheckerRunning", true).ends("CheckerCompleted"),
+	}},
 	{"the same again", []step{
 		set("Checker", "true"), set("Checker", "true"), set("Secret", []byte("new")), set("Secret", []byte("new")), set("Secret", []byte("newer")),
 		set("Timeout", uint64(172_800_000)), set("ApprovalDelay", uint64(0)), set("ExtendedTimeout", uint64(900_000)), set("ApprovalDuration", uint64(1000)),
@@ -63,6 +70,10 @@ var parts = []part{
 		call("Disable"), set("Enabled", true), get("Expires"), call("Enable"),
 	}},
 	{"the timeout shortened", []step{set("Timeout", uint64(172_799_000)), set("Timeout", uint64(1)), get("Enabled"), get("Timeout"), set("Timeout", uint64(172_800_000)), call("Enable")}},
+	{"its time is up", []step{
+		call("CheckedOK"), set("Timeout", uint64(700)), get("Name").ends("PropertiesChanged"), get("Enabled"), get("Expires"),
+		set("Timeout", uint64(172_800_000)), call("Enable"),
+	}},
 	{"durations", []step{
 		set("ExtendedTimeout", uint64(1)), get("ExtendedTimeout"), set("ExtendedTimeout", byte(7)), set("ExtendedTimeout", uint16(300)), set("ExtendedTimeout", int16(301)),
 		set("ExtendedTimeout", uint32(4_000_000_000)), set("ExtendedTimeout", int64(4_000_000_001)), get("ExtendedTimeout"), set("ExtendedTimeout", uint64(0)), get("ExtendedTimeout"),
