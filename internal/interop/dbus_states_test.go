@@ -95,6 +95,8 @@ var parts = []part{
 		{"/clients", properties + "GetAll", []any{""}, ""}, {"/clients", mandosName + ".GetAllClients", nil, ""}, {"/clients", mandosName + ".Client.Enable", nil, ""},
 		{"/", mandosName + ".Client.Enable", nil, ""}, {"/clients/s_t", mandosName + ".GetAllClients", nil, ""}, {"/", mandosName + ".Nonsense", nil, ""},
 		{"/", mandosName + ".RemoveClient", nil, ""}, {"/", mandosName + ".RemoveClient", []any{dbus.ObjectPath("/")}, ""}, {"/clients/s_t", "org.freedesktop.DBus.Peer.Ping", nil, ""},
+		{"/nosuch", "org.freedesktop.DBus.Peer.Ping", nil, ""}, {"/", "org.freedesktop.DBus.Peer.Nonsense", nil, ""},
+		{"/", "org.freedesktop.DBus.Introspectable.Nonsense", nil, ""},
 	}},
 	{"all of them", []step{
 		set("Host", "all"),
