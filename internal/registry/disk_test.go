@@ -49,6 +49,60 @@ func TestGraceIsOnDisk(t *testing.T) {
 	w.wantFetch('a', "Disabled")
 }
 
+// TestLastCheckIsOnDisk: that a check has failed is saved at once, as it
+// decides who gets time to boot; and so is an operator's word against it.
+func TestLastCheckIsOnDisk(t *testing.T) {
+	for name, tt := range map[string]struct {
+		vouched bool
+		want    string
+	}{
+		"failed":                          {false, "Disabled"},
+		"failed, and an operator vouches": {true, "secret of a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+			w := newWorld(t, setting("a"))
+			start := func() { // after a crash
+				r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: brokenChecker{w.checker}, Clock: clock, Log: discard})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.Registry = r
+			}
+			ends := func(r client.CheckResult) {
+				w.turn(func(t *turn) {
+					w.byName["a"].c.Status.Check = client.Running
+					w.step(t, w.byName["a"], client.CheckerDone{Result: r})
+				})
+			}
+			start()
+			ends(client.CheckResult{})
+			if err := w.flush(true); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-w.hurry: // of the first
+			default:
+			}
+			ends(client.CheckResult{ExitStatus: 1})
+			select { // as the loop does that saves
+			case <-w.hurry:
+				if err := w.flush(true); err != nil {
+					t.Fatal(err)
+				}
+			default:
+			}
+			if tt.vouched {
+				w.do("a", client.CheckedOK{By: "a test"})
+			}
+			clock.now.Elapsed += time.Hour
+			clock.now.Wall = clock.now.Wall.Add(time.Hour)
+			start()
+			w.wantFetch('a', tt.want)
+		})
+	}
+}
+
 // TestApprovalEndsOnDisk: an approval that a start found to be over, by a
 // clock that was wrong, is over at the next start too, when the clock is right.
 func TestApprovalEndsOnDisk(t *testing.T) {
