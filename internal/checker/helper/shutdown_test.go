@@ -15,8 +15,14 @@ import (
 const scopeRole = "HELPER_TEST_SCOPE"
 
 func startScope(order string) {
-	check := exec.Command("sh", "-c", `trap "echo check >>'`+order+`'; exit" TERM; while :; do sleep 0.1; done`)
-	err := check.Start()
+	check := exec.Command("sh", "-c", `trap "echo check >>'`+order+`'; exit" TERM; echo ready; while :; do sleep 0.1; done`)
+	ready, err := check.StdoutPipe()
+	if err == nil {
+		err = check.Start()
+	}
+	if err == nil {
+		_, err = ready.Read(make([]byte, 1))
+	}
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -43,6 +49,7 @@ echo $$ >$group/systemd/cgroup.procs
 export XDG_RUNTIME_DIR=/run DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent
 /lib/systemd/systemd --user --log-target=console &
 until systemctl --user start mandos-checker.service; do sleep 0.1; done
+until test -e /run/ready; do sleep 0.1; done
 "$TEST"
 unset HELPER_TEST_SCOPE
 systemctl --user start --no-block exit.target
@@ -65,7 +72,7 @@ func TestShutdown(t *testing.T) {
 	units := filepath.Join(dir, "systemd/user")
 	// A helper that is in no hurry.
 	unit := "[Service]\nKillMode=mixed\n" +
-		`ExecStart=sh -c 'trap "sleep 1; echo helper >>` + order + `; exit" TERM; while :; do sleep 0.1; done'` + "\n"
+		`ExecStart=sh -c 'trap "sleep 1; echo helper >>` + order + `; exit" TERM; echo >/run/ready; while :; do sleep 0.1; done'` + "\n"
 	if err := errors.Join(os.MkdirAll(units, 0o755), os.WriteFile(filepath.Join(units, service), []byte(unit), 0o644)); err != nil {
 		t.Fatal(err)
 	}
