@@ -58,7 +58,7 @@ lint: ## gofmt, go vet, staticcheck, mandoc, shellcheck, and that the mutants ar
 	if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tools/packages/*.sh tools/packages/deb/p* tools/packages/rpm/* .ci/run; fi
 
 interop: ## our programs against Debian's, in every pairing
-	$(GO) test -count=1 ./internal/interop/...
+	$(GO) test -count=1 -timeout 20m ./internal/interop/...
 
 check-system: packages ## boot hosts with systemd 252 and 257, install, and test from outside (as root)
 	MANDOS_LAB=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 40m ./internal/lab

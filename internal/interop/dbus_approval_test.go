@@ -218,7 +218,7 @@ func (o *operated) gather(t *testing.T, patterns ...string) (heard []string) {
 	return heard
 }
 
-// idle waits until all processes of the server have slept for a while.
+// idle waits until all threads of the server have slept for a while.
 // Debian's server stands still for good if an operator's word comes just as
 // its client's process begins to wait for one, and nobody else can tell when
 // it has begun.
@@ -227,7 +227,7 @@ func (o *operated) idle(t *testing.T) {
 	deadline := time.Now().Add(time.Minute)
 	for asleep := 0; asleep < 20; time.Sleep(50 * time.Millisecond) {
 		asleep++
-		stats, err := filepath.Glob("/proc/[0-9]*/stat")
+		stats, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/stat")
 		if err != nil {
 			t.Fatal(err)
 		}
