@@ -151,18 +151,16 @@ func (ev CheckerDone) apply(s *step) {
 
 	if ev.Result.OK() {
 		s.checkedOK()
-	} else {
-		urgency := Lazily
-		if !wasFailing {
-			// Whether the last check succeeded decides what happens to a
-			// client that expires while the server is down.
-			urgency = Soon
-			if st.Enabled {
-				s.log(journal.CheckFailed, journal.Reason(st.lastCheck()), s.expiry())
-			}
-		}
-		s.save(urgency)
+	} else if !wasFailing && st.Enabled {
+		s.log(journal.CheckFailed, journal.Reason(st.lastCheck()), s.expiry())
 	}
+	// Whether the last check succeeded decides what happens to a client that
+	// expires while the server is down.
+	urgency := Lazily
+	if wasFailing == ev.Result.OK() {
+		urgency = Soon
+	}
+	s.save(urgency)
 	s.notify(CheckerCompleted(ev))
 }
 

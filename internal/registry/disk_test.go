@@ -50,14 +50,16 @@ func TestGraceIsOnDisk(t *testing.T) {
 }
 
 // TestLastCheckIsOnDisk: that a check has failed is saved at once, as it
-// decides who gets time to boot; and so is an operator's word against it.
+// decides who gets time to boot; and so are the next one's success and an
+// operator's word against it.
 func TestLastCheckIsOnDisk(t *testing.T) {
 	for name, tt := range map[string]struct {
-		vouched bool
-		want    string
+		vouched, again bool
+		want           string
 	}{
-		"failed":                          {false, "Disabled"},
-		"failed, and an operator vouches": {true, "secret of a"},
+		"failed":                          {want: "Disabled"},
+		"failed, and an operator vouches": {vouched: true, want: "secret of a"},
+		"failed, and succeeded then":      {again: true, want: "secret of a"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
@@ -84,13 +86,20 @@ func TestLastCheckIsOnDisk(t *testing.T) {
 			case <-w.hurry: // of the first
 			default:
 			}
-			ends(client.CheckResult{ExitStatus: 1})
-			select { // as the loop does that saves
-			case <-w.hurry:
-				if err := w.flush(true); err != nil {
-					t.Fatal(err)
+			hurry := func() {
+				select { // as the loop does that saves
+				case <-w.hurry:
+					if err := w.flush(true); err != nil {
+						t.Fatal(err)
+					}
+				default:
 				}
-			default:
+			}
+			ends(client.CheckResult{ExitStatus: 1})
+			hurry()
+			if tt.again {
+				ends(client.CheckResult{})
+				hurry()
 			}
 			if tt.vouched {
 				w.do("a", client.CheckedOK{By: "a test"})
