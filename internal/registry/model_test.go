@@ -432,7 +432,11 @@ func (w *modelWorld) restart(clean bool, pause, set time.Duration) {
 	}
 	w.clock.now.Elapsed += pause
 	w.clock.now.Wall = w.clock.now.Wall.Add(pause + set)
-	w.p.down(before, w.conf, w.clock.now.Elapsed, w.clock.now.Wall.Sub(wall), stopped)
+	gone := w.clock.now.Wall.Sub(wall)
+	if w.store.seen.After(wall) { // the clock was set back, and nothing on disk tells by how much
+		gone = w.clock.now.Wall.Sub(w.store.seen)
+	}
+	w.p.down(before, w.conf, w.clock.now.Elapsed, gone, stopped)
 	w.exact = w.exact && clean && set == 0
 	w.start()
 	w.settle()
