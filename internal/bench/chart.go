@@ -20,7 +20,7 @@ func (r *Results) Chart() string {
 				rates[name] = append(rates[name], point{float64(n), l.PerSecond()})
 			}
 		}
-		for _, n := range []int{1, 8, 64, 256} {
+		for _, n := range crowds {
 			if l := r.load(name, 1, n); l != nil && l.Served > 0 {
 				waits[name] = append(waits[name], point{float64(n), l.P99.Seconds()})
 			}

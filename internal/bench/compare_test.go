@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -45,16 +46,34 @@ type plan struct {
 
 const seconds = time.Second
 
+func (p plan) String() string { return fmt.Sprintf("%s/%d", p.name, p.clients) }
+
+func (p plan) wanted() bool {
+	return *only == "" || slices.Contains(strings.Split(*only, ","), p.String())
+}
+
 var plans = []plan{
-	{name: "ours", clients: 1, loads: []int{1, 8, 64, 256}, seconds: 5 * seconds},
-	{name: "ours", clients: 1000, loads: []int{8, 256}, seconds: 5 * seconds},
-	{name: "ours", clients: 10_000, loads: []int{8, 256}, seconds: 5 * seconds, storms: map[string]time.Duration{bench.OwnAddresses: 60 * seconds, bench.OneLink: 60 * seconds}},
-	{name: "ours", clients: 100_000, loads: []int{1, 8, 64, 256}, seconds: 5 * seconds},
+	{name: "ours", clients: 1},
+	{name: "ours", clients: 1000, loads: []int{8}, seconds: 5 * seconds},
+	{name: "ours", clients: 10_000, loads: []int{8}, seconds: 5 * seconds, storms: map[string]time.Duration{bench.OwnAddresses: 60 * seconds, bench.OneLink: 60 * seconds}},
+	{name: "ours", clients: 100_000},
 	{name: "ours", clients: len(bench.Kinds), seconds: 3 * seconds, kinds: true},
-	{name: "debian", clients: 1, loads: []int{1, 8, 64, 256}, seconds: 8 * seconds},
+	{name: "debian", clients: 1, loads: []int{16, 64, 256}, seconds: 8 * seconds},
 	{name: "debian", clients: 1000, loads: []int{8}, seconds: 20 * seconds},
 	{name: "debian", clients: 10_000, loads: []int{8}, seconds: 60 * seconds, storms: map[string]time.Duration{bench.OwnAddresses: 40 * seconds}},
 }
+
+// What is compared closely is measured in rounds, in which each has its turn:
+// the speed of a machine that has neighbours changes from one minute to the
+// next.
+var (
+	rounds = 5
+	turns  = []plan{
+		{name: "ours", clients: 1, loads: []int{8, 256, 64, 16, 1}, seconds: 2 * seconds},
+		{name: "ours", clients: 100_000, loads: []int{8, 256, 64, 16, 1}, seconds: 2 * seconds},
+		{name: "debian", clients: 1, loads: []int{8, 1}, seconds: 2 * seconds},
+	}
+)
 
 const (
 	settle   = 5 * seconds // before memory is measured
@@ -71,15 +90,9 @@ func TestCompare(t *testing.T) {
 		t.Fatal("run it as root: the servers get a journal of their own, in a mount namespace")
 	}
 	debug.SetGCPercent(400) // the server lacks the time that the load takes
-	floor, err := bench.MeasureFloor()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("floor: key pair %v, agreement %v, verification %v, AEAD %v: %v; a bare connection %v",
-		floor.KeyPair, floor.Agreement, floor.Verification, floor.AEAD, floor.Sum(), floor.Connection)
 	results := bench.Results{
 		Date: time.Now().UTC().Format(time.RFC3339), Commit: commit(t), Command: "make bench-compare",
-		Machine: bench.ThisMachine(), Floor: floor,
+		Machine: bench.ThisMachine(), Rounds: rounds,
 	}
 	current, err := filepath.EvalSymlinks(interop.DebianRoot(t))
 	if err != nil {
@@ -89,15 +102,16 @@ func TestCompare(t *testing.T) {
 	programs := map[string]interop.Programs{"ours": interop.Ours(t), "debian": interop.Debian(t)}
 	hosts := bench.Hosts(100_000)
 	for _, p := range plans {
-		name := fmt.Sprintf("%s/%d", p.name, p.clients)
-		if *only != "" && !slices.Contains(strings.Split(*only, ","), name) {
+		if !p.wanted() {
 			continue
 		}
-		t.Run(name, func(t *testing.T) {
+		t.Run(p.String(), func(t *testing.T) {
 			results.Servers = append(results.Servers, p.measure(t, programs[p.name], slices.Clone(hosts[:p.clients])))
 		})
 		write(t, *compareTo, results) // what there is: the next may take long
 	}
+	t.Run("rounds", func(t *testing.T) { measureRounds(t, programs, hosts, &results) })
+	write(t, *compareTo, results)
 	fmt.Printf("\n%s\n", results.Table())
 	for _, s := range results.Statements() {
 		fmt.Println(s)
@@ -147,12 +161,9 @@ func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host
 
 	target := bench.Target{Port: s.port, From: bench.OwnAddress}
 	for _, n := range p.loads {
-		ended := s.record(t, fmt.Sprintf("%s-%d-at-%d", p.name, p.clients, n))
 		l := s.load(t, target, hosts, n, p.seconds)
-		ended()
-		m.Loads = append(m.Loads, l)
-		t.Logf("%d at once: %.1f/s (%d in %v, failed: %v), server %v, load %v each, others %v; p50 %v p99 %v worst %v", n,
-			l.PerSecond(), l.InTime, l.Duration, l.Failed, l.CPUPer(), l.LoadCPU/time.Duration(max(1, l.Served)), l.Others, l.P50, l.P99, l.Worst)
+		m.Loads = append(m.Loads, l.Load)
+		t.Log(l)
 	}
 	for i, what := range bench.Kinds {
 		if !p.kinds {
@@ -160,8 +171,8 @@ func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host
 		}
 		l := s.load(t, target, hosts[i:i+1], 8, p.seconds)
 		l.What = what
-		m.Loads = append(m.Loads, l)
-		t.Logf("%s: %.1f/s, server %v, load %v each", what, l.PerSecond(), l.CPUPer(), l.LoadCPU/time.Duration(max(1, l.Served)))
+		m.Loads = append(m.Loads, l.Load)
+		t.Log(what, l)
 	}
 	for _, source := range []string{bench.OwnAddresses, bench.OneLink} {
 		limit, ok := p.storms[source]
@@ -172,7 +183,7 @@ func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host
 		if source == bench.OneLink {
 			target.From = bench.OneSource
 		}
-		ended := s.record(t, fmt.Sprintf("%s-%d-storm-%s", p.name, p.clients, source))
+		ended := s.record(t, fmt.Sprintf("%v-storm-%s", p, source))
 		storm := s.storm(t, target, hosts, limit)
 		ended()
 		storm.Source = source
@@ -180,12 +191,60 @@ func (p plan) measure(t *testing.T, program interop.Programs, hosts []bench.Host
 		t.Logf("storm from %s: %d of %d served; p50 %v p99 %v last %v; failed: %v; server %v, load %v, others %v", source,
 			storm.Served, storm.Hosts, storm.P50, storm.P99, storm.Last, storm.Failed, storm.ServerCPU, storm.LoadCPU, storm.Others)
 	}
-	if p.name == "ours" {
+	if p.name == "ours" && len(p.loads) > 0 {
 		time.Sleep(settle)
 		m.Loaded = s.pss(t)
 		t.Logf("memory after the load: %.1f MiB; %d entries in the journal", float64(m.Loaded)/(1<<20), s.journal.entries(t))
 	}
 	return m
+}
+
+// measureRounds measures what turns say, and the floor before each turn of ours.
+func measureRounds(t *testing.T, programs map[string]interop.Programs, hosts []bench.Host, results *bench.Results) {
+	type contender struct {
+		plan
+		server  *server
+		samples map[int]*sample // by hosts at once
+	}
+	var all []contender
+	for _, p := range turns {
+		if p.wanted() {
+			s := start(t, p.name, programs[p.name], configure(t, hosts[:p.clients]), hosts[0])
+			all = append(all, contender{p, s, map[int]*sample{}})
+		}
+	}
+	time.Sleep(settle)
+	var floors []bench.Floor
+	for range rounds {
+		for _, c := range all {
+			if c.name == "ours" {
+				floor, err := bench.MeasureFloor()
+				if err != nil {
+					t.Fatal(err)
+				}
+				floors = append(floors, floor)
+			}
+			for _, n := range c.loads {
+				ended := c.server.record(t, fmt.Sprintf("%v-at-%d", c, n))
+				l := c.server.load(t, bench.Target{Port: c.server.port, From: bench.OwnAddress}, hosts[:c.clients], n, c.seconds)
+				ended()
+				if c.samples[n] == nil {
+					c.samples[n] = new(sample)
+				}
+				c.samples[n].add(l)
+			}
+		}
+	}
+	results.Floor = bench.MeanFloor(floors)
+	t.Logf("floor: %+v: %v", results.Floor, results.Floor.Sum())
+	for _, c := range all {
+		i := slices.IndexFunc(results.Servers, func(m bench.Server) bool { return m.Name == c.name && m.Clients == c.clients })
+		m := &results.Servers[i]
+		for _, n := range slices.Sorted(maps.Keys(c.samples)) {
+			m.Loads = append(m.Loads, c.samples[n].Load)
+			t.Log(c, c.samples[n])
+		}
+	}
 }
 
 // setKinds makes the hosts those of bench.Kinds.
@@ -427,6 +486,37 @@ func (s *server) clock(t *testing.T) bench.Clock {
 	return c
 }
 
+// A sample is a load, with what its percentiles are made of.
+type sample struct {
+	bench.Load
+	waits []time.Duration
+}
+
+// add adds another load of the same kind.
+func (s *sample) add(more sample) {
+	s.AtOnce = more.AtOnce
+	s.Duration += more.Duration
+	s.InTime += more.InTime
+	s.Served += more.Served
+	s.ServerCPU += more.ServerCPU
+	s.LoadCPU += more.LoadCPU
+	s.Others += more.Others
+	for why, n := range more.Failed {
+		if s.Failed == nil {
+			s.Failed = map[string]int{}
+		}
+		s.Failed[why] += n
+	}
+	s.waits = append(s.waits, more.waits...)
+	slices.Sort(s.waits)
+	s.P50, s.P99, s.Worst = bench.At(s.waits, 0.5), bench.At(s.waits, 0.99), bench.At(s.waits, 1)
+}
+
+func (s sample) String() string {
+	return fmt.Sprintf("%d at once: %.1f/s (%d in %v, failed: %v), server %v, load %v each, others %v; p50 %v p99 %v worst %v",
+		s.AtOnce, s.PerSecond(), s.InTime, s.Duration, s.Failed, s.CPUPer(), s.LoadCPU/time.Duration(max(1, s.Served)), s.Others, s.P50, s.P99, s.Worst)
+}
+
 // disturbed reports whether other processes had more than 5 % of a machine
 // that was watched for d.
 func disturbed(others, d time.Duration) bool {
@@ -435,18 +525,18 @@ func disturbed(others, d time.Duration) bool {
 
 // load measures a load. Where other processes disturb it, it tries again, at
 // most twice, and returns the least disturbed.
-func (s *server) load(t *testing.T, target bench.Target, hosts []bench.Host, atOnce int, d time.Duration) (best bench.Load) {
+func (s *server) load(t *testing.T, target bench.Target, hosts []bench.Host, atOnce int, d time.Duration) (best sample) {
 	t.Helper()
 	for try := range 3 {
 		target.Pairs = bench.MakePairs(maxRate * int(d/time.Second))
 		began, then := time.Now(), s.clock(t)
 		waits := target.Load(t.Context(), hosts, atOnce, d, patience)
 		elapsed, had := time.Since(began), s.clock(t).Since(then)
-		l := bench.Load{
+		var l sample
+		l.add(sample{bench.Load{
 			AtOnce: atOnce, Duration: d, InTime: waits.InTime, Served: len(waits.Served), Failed: waits.Failed,
 			ServerCPU: had.Server, LoadCPU: had.Load, Others: had.Others,
-			P50: bench.At(waits.Served, 0.5), P99: bench.At(waits.Served, 0.99), Worst: bench.At(waits.Served, 1),
-		}
+		}, waits.Served})
 		if try == 0 || l.Others < best.Others {
 			best = l
 		}
@@ -482,7 +572,7 @@ func (s *server) record(t *testing.T, name string) (end func()) {
 	if *profile == "" {
 		return func() {}
 	}
-	file := filepath.Join(*profile, strings.ReplaceAll(name, " ", "-")+".perf")
+	file := filepath.Join(*profile, strings.NewReplacer(" ", "-", "/", "-").Replace(name)+".perf")
 	cmd := exec.Command("perf", "record", "-q", "-F", "499", "-g", "-o", file, "-p", fmt.Sprint(int(s.tree)))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

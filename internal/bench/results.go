@@ -1,7 +1,8 @@
 // Package bench measures our server beside Debian's: the same hosts with the
-// same keys ask both, on one machine, one server after the other. `make
-// bench-compare` measures into testdata/results.json; `make readme-figures`
-// draws the README's table and chart of that. It is for development only.
+// same keys ask both, on one machine, one server after the other, and in turns
+// where figures are compared closely. `make bench-compare` measures into
+// testdata/results.json; `make readme-figures` draws the README's table and
+// chart of that. It is for development only.
 //
 // The load is made by this package, in the role of mandos-client: TLS 1.3 as
 // Debian's agrees to with both servers, reduced to what hosts here need (see
@@ -30,7 +31,8 @@ type Results struct {
 	Commit  string
 	Command string
 	Machine Machine
-	Floor   Floor
+	Rounds  int      // in which those loads were measured that are compared closely
+	Floor   Floor    // the mean of those rounds
 	Servers []Server // ours and Debian's with each number of clients
 }
 
@@ -49,13 +51,30 @@ type Machine struct {
 type Floor struct {
 	KeyPair, Agreement, Verification, AEAD time.Duration
 
-	// Connection is not in the sum: the kernel's part, as a server without
-	// TLS has it that sends and receives as many bytes in as many steps.
-	Connection time.Duration
+	// These aren't in the sum. Hashing is what RFC 8446 has the TLS client hash
+	// with the suite that Debian's mandos-client chooses, with SHA-384: the
+	// transcript and the key schedule. Connection is the kernel's part, as a
+	// server without TLS has it that sends and receives as many bytes in as
+	// many steps.
+	Hashing, Connection time.Duration
 }
 
 // Sum is the whole.
 func (f Floor) Sum() time.Duration { return f.KeyPair + f.Agreement + f.Verification + f.AEAD }
+
+// MeanFloor is the mean of what was measured at different times.
+func MeanFloor(fs []Floor) (mean Floor) {
+	n := time.Duration(max(1, len(fs)))
+	for _, f := range fs {
+		mean.KeyPair += f.KeyPair / n
+		mean.Agreement += f.Agreement / n
+		mean.Verification += f.Verification / n
+		mean.AEAD += f.AEAD / n
+		mean.Hashing += f.Hashing / n
+		mean.Connection += f.Connection / n
+	}
+	return mean
+}
 
 // A Server is one server, with one configuration.
 type Server struct {
