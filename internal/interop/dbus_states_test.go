@@ -179,25 +179,7 @@ func recordStates(t *testing.T, server Programs) (lines []string) {
 			if step.path == "/clients/o_n_e" {
 				step.path = "/clients/s_t"
 			}
-			call := o.conn.Object(mandosName, step.path).Call(step.method, 0, step.args...)
-			name := fmt.Sprintf("%s, step %d: %s %s%v", p.name, n+1, step.path, step.method[strings.LastIndexByte(step.method, '.')+1:], step.args)
-			if e, ok := call.Err.(dbus.Error); ok {
-				add("%s: error %s", name, e.Name)
-			} else if call.Err != nil {
-				t.Fatal(call.Err)
-			} else {
-				for _, v := range call.Body {
-					add("%s: returns %s", name, normal(dbus.MakeVariant(v).String()))
-				}
-			}
-			var heard []string
-			if step.until != "" {
-				heard = o.collect(t, step.until)
-			}
-			heard = append(heard, o.fence(t)...)
-			for i, s := range heard {
-				add("%s: signal %d: %s", name, i+1, normal(s))
-			}
+			o.play(t, fmt.Sprintf("%s, step %d", p.name, n+1), step, add)
 		}
 	}
 	if err := syscall.Kill(o.pid, syscall.SIGTERM); err != nil {

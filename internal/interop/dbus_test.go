@@ -132,28 +132,35 @@ func record(t *testing.T, server Programs) (lines []string) {
 	o.fence(t) // all signals so far are left out
 
 	for n, step := range script {
-		call := o.conn.Object(mandosName, step.path).Call(step.method, 0, step.args...)
-		name := fmt.Sprintf("step %d: %s %s%v", n+1, step.path, step.method[strings.LastIndexByte(step.method, '.')+1:], step.args)
-		if e, ok := call.Err.(dbus.Error); ok {
-			add("%s: error %s", name, e.Name)
-		} else if call.Err != nil {
-			t.Fatal(call.Err)
-		} else {
-			for _, v := range call.Body {
-				add("%s: returns %s", name, normal(dbus.MakeVariant(v).String()))
-			}
-		}
-		// Where a step starts something, its last signal is waited for.
-		var heard []string
-		if step.until != "" {
-			heard = o.collect(t, step.until)
-		}
-		heard = append(heard, o.fence(t)...)
-		for i, s := range heard {
-			add("%s: signal %d: %s", name, i+1, normal(s))
-		}
+		o.play(t, fmt.Sprintf("step %d", n+1), step, add)
 	}
 	return lines
+}
+
+// play makes a step's call, and writes down what it returns and what signals
+// it has sent.
+func (o *operated) play(t *testing.T, name string, s step, add func(format string, args ...any)) {
+	t.Helper()
+	call := o.conn.Object(mandosName, s.path).Call(s.method, 0, s.args...)
+	name = fmt.Sprintf("%s: %s %s%v", name, s.path, s.method[strings.LastIndexByte(s.method, '.')+1:], s.args)
+	if e, ok := call.Err.(dbus.Error); ok {
+		add("%s: error %s", name, e.Name)
+	} else if call.Err != nil {
+		t.Fatal(call.Err)
+	} else {
+		for _, v := range call.Body {
+			add("%s: returns %s", name, normal(dbus.MakeVariant(v).String()))
+		}
+	}
+	// Where a step starts something, its last signal is waited for.
+	var heard []string
+	if s.until != "" {
+		heard = o.collect(t, s.until)
+	}
+	heard = append(heard, o.fence(t)...)
+	for i, signal := range heard {
+		add("%s: signal %d: %s", name, i+1, normal(signal))
+	}
 }
 
 type step struct {

@@ -588,59 +588,45 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestCrash: a session that crashes harms no other.
-func TestCrash(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, func(l *lab) {
-			l.dir.approve = func(context.Context) error {
-				if len(l.dir.calls) == 2 {
-					panic("at the disco")
-				}
-				return nil
-			}
-		})
-		if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err == nil || len(got) > 0 {
-			t.Errorf("got %q, %v", got, err)
-		}
-		if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err != nil || string(got) != "the secret" {
-			t.Errorf("got %q, %v", got, err)
-		}
-		l.end(t)
-		if !strings.Contains(l.log.String(), "CRITICAL: a session crashed") {
-			t.Errorf("logged: %s", l.log)
-		}
-	})
-}
-
 // A crashingReader crashes when it is read from after the handshake.
 type crashingReader struct{ TLS }
 
 func (crashingReader) Read([]byte) (int, error) { panic("at the disco") }
 
-// TestCrashWhileWaiting: nor does one that crashes while it waits for approval.
-func TestCrashWhileWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, func(l *lab) {
-			l.Server.TLS = func(c net.Conn) TLS { return crashingReader{keytls.Client(c, &keytls.Config{})} }
-			l.dir.approve = func(ctx context.Context) error {
-				if len(l.dir.calls) == 2 {
-					<-ctx.Done()
-					return ctx.Err()
+// TestCrash: a session that crashes harms no other, also if it does while it
+// waits for approval.
+func TestCrash(t *testing.T) {
+	for name, approve := range map[string]func(context.Context) error{
+		"at once": func(context.Context) error { panic("at the disco") },
+		"while it waits": func(ctx context.Context) error {
+			<-ctx.Done() // listens to the client
+			return ctx.Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t, func(l *lab) {
+					l.Server.TLS = func(c net.Conn) TLS { return crashingReader{keytls.Client(c, &keytls.Config{})} }
+					l.dir.approve = func(ctx context.Context) error {
+						if len(l.dir.calls) == 2 {
+							return approve(ctx)
+						}
+						return nil
+					}
+				})
+				if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err == nil || len(got) > 0 {
+					t.Errorf("got %q, %v", got, err)
 				}
-				return nil
-			}
+				if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err != nil || string(got) != "the secret" {
+					t.Errorf("got %q, %v", got, err)
+				}
+				l.end(t)
+				if !strings.Contains(l.log.String(), "CRITICAL: a session crashed") {
+					t.Errorf("logged: %s", l.log)
+				}
+			})
 		})
-		if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err == nil || len(got) > 0 {
-			t.Errorf("got %q, %v", got, err)
-		}
-		if got, err := l.fetch(t, l.pipes.dial("2001:db8::1")); err != nil || string(got) != "the secret" {
-			t.Errorf("got %q, %v", got, err)
-		}
-		l.end(t)
-		if !strings.Contains(l.log.String(), "CRITICAL: a session crashed") {
-			t.Errorf("logged: %s", l.log)
-		}
-	})
+	}
 }
 
 // TestAcceptErrors: the loop goes on after an error that may pass.
