@@ -33,7 +33,7 @@ const (
 func (r *Registry) Run(ctx context.Context) error {
 	var flusher sync.WaitGroup
 	flusher.Go(func() { r.flushLoop(ctx) })
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(r.tick())
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		var pinged chan struct{}
@@ -164,8 +164,6 @@ func (r *Registry) flushLoop(ctx context.Context) {
 	if r.store == nil {
 		return
 	}
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
 	wait := func(d time.Duration, hurry <-chan struct{}) {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
@@ -182,7 +180,7 @@ func (r *Registry) flushLoop(ctx context.Context) {
 		case <-r.dirtied:
 			wait(saveLag, r.hurry)
 		case <-r.hurry:
-		case <-beat.C:
+		case <-time.After(heartbeat):
 		}
 		if r.flush(true) != nil {
 			wait(saveRetry, nil)
