@@ -111,7 +111,7 @@ func test(ctx context.Context, configdir, name string, stdout io.Writer) (alive 
 	}
 	checks := checker.Checks{Runner: checker.Remote{Path: checker.SocketPath}}
 	fmt.Fprintf(stdout, "command: %s\n", command)
-	result, err := checks.Run(ctx, name, command, max(settings.Interval, leastLimit))
+	result, err := checks.Run(ctx, name, command, settings.CheckLimit())
 	if err != nil {
 		return false, err
 	}
@@ -121,9 +121,6 @@ func test(ctx context.Context, configdir, name string, stdout io.Writer) (alive 
 	fmt.Fprintf(stdout, "result: %s, after %v\n", describe(result), time.Since(now).Round(time.Millisecond))
 	return result.OK(), nil
 }
-
-// leastLimit is what a checker gets at least (as long as its interval, but at least this).
-const leastLimit = 10 * time.Second
 
 func find(clients config.Clients, name string) (client.Settings, error) {
 	for _, c := range clients {

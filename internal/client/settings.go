@@ -42,6 +42,19 @@ type Settings struct {
 	AllowExpiredKey bool       // an OpenPGP key past its expiry still identifies it
 }
 
+// A checker gets as long as its client's interval, within these bounds
+// (reference.md, section 14).
+const (
+	leastCheckLimit = 10 * time.Second
+	mostCheckLimit  = 24 * time.Hour
+)
+
+// CheckLimit is how long the client's checker may take: one that takes longer
+// is killed, and has failed.
+func (s *Settings) CheckLimit() time.Duration {
+	return min(max(s.Interval, leastCheckLimit), mostCheckLimit)
+}
+
 // A Generation says by which protocol a client may prove who it is.
 type Generation uint8
 

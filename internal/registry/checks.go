@@ -9,15 +9,9 @@ import (
 	"mandos/internal/journal"
 )
 
-const (
-	// leastLimit is the least time that a checker gets (reference.md,
-	// section 14), and mostLimit the most.
-	leastLimit = 10 * time.Second
-	mostLimit  = 24 * time.Hour
-	// killTime is how long after its limit a checker that doesn't come back
-	// is given up.
-	killTime = 10 * time.Second
-)
+// killTime is how long after its limit a checker that doesn't come back is
+// given up.
+const killTime = 10 * time.Second
 
 // A run is a checker that was started.
 type run struct {
@@ -50,7 +44,7 @@ func (r *Registry) startCheck(t *turn, e *entry) {
 		r.step(t, e, client.CheckerNotRun{Why: err.Error()})
 		return
 	}
-	limit := min(max(e.c.Settings.Interval, leastLimit), mostLimit)
+	limit := e.c.Settings.CheckLimit()
 	ctx, cancel := context.WithTimeout(r.checkCtx, limit+killTime)
 	run := &run{cancel: cancel}
 	e.run = run

@@ -52,6 +52,10 @@ type fakeChecker struct {
 	broken error
 	took   time.Duration
 	runs   map[string]int
+	limits map[string]time.Duration
+	order  []string // of all runs
+
+	running, most int // at once
 }
 
 func (f *fakeChecker) Validate(template string) error {
@@ -69,10 +73,19 @@ func (f *fakeChecker) Run(ctx context.Context, name, command string, limit time.
 	f.mu.Lock()
 	took, broken, down := f.took, f.broken, f.down[name]
 	if f.runs == nil {
-		f.runs = map[string]int{}
+		f.runs, f.limits = map[string]int{}, map[string]time.Duration{}
 	}
 	f.runs[name]++
+	f.limits[name] = limit
+	f.order = append(f.order, name)
+	f.running++
+	f.most = max(f.most, f.running)
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.running--
+	}()
 	if took > 0 { // bubbles whose goroutines read timers that are due already crash Go 1.26's race detector at times
 		select {
 		case <-time.After(took):
@@ -87,6 +100,13 @@ func (f *fakeChecker) Run(ctx context.Context, name, command string, limit time.
 		return client.CheckResult{ExitStatus: 1}, nil
 	}
 	return client.CheckResult{}, nil
+}
+
+// atOnce returns how many checkers run, and how many have at most.
+func (f *fakeChecker) atOnce() (now, most int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.running, f.most
 }
 
 func (f *fakeChecker) setDown(down bool, names ...string) {
