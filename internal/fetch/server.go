@@ -38,9 +38,10 @@ func parseInterfaces(values []string) (interfaces, error) {
 	var use interfaces
 	for _, name := range values {
 		switch {
+		case name == "": // as in "eth0,", which Debian's takes
 		case name == "none":
 			use.none = true
-		case name == "" || len(name) > 15 || strings.ContainsAny(name, "/ \t\n%") || name == "." || name == "..":
+		case len(name) > 15 || strings.ContainsAny(name, "/ \t\n%") || name == "." || name == "..":
 			// 15 is IFNAMSIZ-1.
 			return interfaces{}, usagef("--interface: %q can't be the name of a network interface", name)
 		case !slices.Contains(use.names, name):

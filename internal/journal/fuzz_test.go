@@ -36,7 +36,7 @@ func FuzzEntry(f *testing.F) {
 			n := binary.LittleEndian.Uint64([]byte(rest))
 			got, b = append(got, [2]string{head, rest[8:][:n]}), []byte(rest[8+n+1:])
 		}
-		want := [][2]string{{"MESSAGE", line}, {"PRIORITY", "6"}, {"SYSLOG_IDENTIFIER", "mandos"}}
+		want := [][2]string{{"MESSAGE", line}, {"PRIORITY", "6"}, {"SYSLOG_FACILITY", "3"}, {"SYSLOG_IDENTIFIER", "mandos"}}
 		if component != "" {
 			want = append(want, [2]string{"MANDOS_COMPONENT", component})
 		}

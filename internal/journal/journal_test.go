@@ -257,24 +257,24 @@ func TestNative(t *testing.T) {
 	}{
 		{"an event", func() { Refused.Log(t.Context(), log, Client("foo"), Reason("Disabled")) }, [][2]string{
 			{"MESSAGE", "refused a client its secret: client=foo reason=Disabled"},
-			{"PRIORITY", "5"}, {"SYSLOG_IDENTIFIER", "mandos"}, {"MANDOS_COMPONENT", "server"},
+			{"PRIORITY", "5"}, {"SYSLOG_FACILITY", "3"}, {"SYSLOG_IDENTIFIER", "mandos"}, {"MANDOS_COMPONENT", "server"},
 			{"MANDOS_CLIENT", "foo"}, {"MANDOS_REASON", "Disabled"}, {"MESSAGE_ID", Refused.ID},
 		}},
 		{"a forging value", func() { log.Error("text", Client("x\nPRIORITY=7\nMESSAGE=y"), "output", "a\nb\n") }, [][2]string{
 			{"MESSAGE", `text: client="x\nPRIORITY=7\nMESSAGE=y" output="a\nb\n"`},
-			{"PRIORITY", "3"}, {"SYSLOG_IDENTIFIER", "mandos"}, {"MANDOS_COMPONENT", "server"},
+			{"PRIORITY", "3"}, {"SYSLOG_FACILITY", "3"}, {"SYSLOG_IDENTIFIER", "mandos"}, {"MANDOS_COMPONENT", "server"},
 			{"MANDOS_CLIENT", "x\nPRIORITY=7\nMESSAGE=y"}, {"MANDOS_OUTPUT", "a\nb\n"},
 		}},
 		{"forging keys", func() {
 			log.Debug("text", "MESSAGE", 1, "_PID", 2, "A\nB=C", 3, strings.Repeat("k", 100), 4)
 		}, [][2]string{
 			{"MESSAGE", `text: MESSAGE=1 _PID=2 "A\nB=C"=3 ` + strings.Repeat("k", 100) + "=4"},
-			{"PRIORITY", "7"}, {"SYSLOG_IDENTIFIER", "mandos"}, {"MANDOS_COMPONENT", "server"},
+			{"PRIORITY", "7"}, {"SYSLOG_FACILITY", "3"}, {"SYSLOG_IDENTIFIER", "mandos"}, {"MANDOS_COMPONENT", "server"},
 			{"MANDOS_MESSAGE", "1"}, {"MANDOS__PID", "2"}, {"MANDOS_A_B_C", "3"}, {"MANDOS_" + strings.Repeat("K", 57), "4"},
 		}},
 		{"too big for a datagram", func() { log.Info("text", "big", big, Client("foo")) }, [][2]string{
 			{"MESSAGE", "text: big=" + big + " client=foo"},
-			{"PRIORITY", "6"}, {"SYSLOG_IDENTIFIER", "mandos"}, {"MANDOS_COMPONENT", "server"},
+			{"PRIORITY", "6"}, {"SYSLOG_FACILITY", "3"}, {"SYSLOG_IDENTIFIER", "mandos"}, {"MANDOS_COMPONENT", "server"},
 			{"MANDOS_BIG", big}, {"MANDOS_CLIENT", "foo"},
 		}},
 	} {

@@ -25,6 +25,10 @@ const (
 	maxFieldName   = 64          // journald drops longer ones
 	journalTimeout = time.Second // for a journald that doesn't read
 	maxKept        = 4 << 10     // bytes of a buffer that is used again
+
+	// facility is daemon (syslog(3)). A syslogd to which journald forwards
+	// files entries by it; without it they were a user's (LOG_USER).
+	facility = "3"
 )
 
 // NewNative returns a handler that sends entries with their fields to the
@@ -156,6 +160,7 @@ func (n *native) encode(b []byte, e entry) []byte {
 	_, priority := levelName(e.level)
 	b = appendField(b, "MESSAGE", e.line())
 	b = appendField(b, "PRIORITY", string(priority))
+	b = appendField(b, "SYSLOG_FACILITY", facility)
 	b = appendField(b, "SYSLOG_IDENTIFIER", n.identifier)
 	if e.component != "" {
 		b = appendField(b, keyComponent, e.component)

@@ -199,8 +199,8 @@ func TestJournalOfALife(t *testing.T) {
 		}
 		server.Run("journalctl", "--sync")
 		for _, e := range server.Journal("_SYSTEMD_UNIT=mandos.service") {
-			if len(e.Text("MESSAGE_ID")) != 32 || e.Text("SYSLOG_IDENTIFIER") != "mandos" {
-				t.Errorf("an entry without MESSAGE_ID or of another identifier: %v", e)
+			if len(e.Text("MESSAGE_ID")) != 32 || e.Text("SYSLOG_IDENTIFIER") != "mandos" || e.Text("SYSLOG_FACILITY") != "3" {
+				t.Errorf("an entry without MESSAGE_ID, or of another identifier or facility: %v", e)
 			}
 		}
 		all := server.Run("journalctl", "-o", "export", "--no-pager")
