@@ -33,6 +33,8 @@ var selfTests = []struct {
 }{
 	{"a client gets its secret, in memory", func(ctx context.Context) error { return testHandOut(ctx, true) }},
 	{"a disabled client gets nothing, in memory", func(ctx context.Context) error { return testHandOut(ctx, false) }},
+	{"TLS 1.3 with a raw public key, as it was recorded", func(context.Context) error { return keytls.SelfTestTLS13() }},
+	{"TLS 1.2 with an OpenPGP key, as it was recorded", func(context.Context) error { return keytls.SelfTestTLS12() }},
 	{"the configuration is read, and a broken one refused", testConfig},
 	{"the state outlives its process, in a temporary folder", testState},
 	{"the environment has what the server needs", testEnvironment},

@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write testdata/bogo.txt anew")
+var update = flag.Bool("update", false, "write testdata/bogo.txt and known/ anew")
 
 // BoringSSL's runner has thousands of tests for every feature of TLS. This
 // package has few of them, so most of those tests are left out; the rest pass.

@@ -29,6 +29,14 @@ var curves = map[wire.Group]ecdh.Curve{
 
 var errShare = errors.New("the share has the wrong length")
 
+// startExchange is startExchange with what is random for this connection.
+func (c *Conn) startExchange(g wire.Group) (*exchange, error) {
+	if fixed := c.config().random; fixed != nil {
+		return fixed.exchange(g)
+	}
+	return startExchange(g)
+}
+
 // startExchange makes a new private key in group g.
 func startExchange(g wire.Group) (ex *exchange, err error) {
 	secret.Do(func() { ex, err = start(g) })
@@ -55,9 +63,13 @@ func start(g wire.Group) (*exchange, error) {
 	if err != nil {
 		return nil, err
 	}
+	return exchangeWith(g, key), nil
+}
+
+func exchangeWith(g wire.Group, key *ecdh.PrivateKey) *exchange {
 	return &exchange{g, key.PublicKey().Bytes(), func(share []byte) ([]byte, error) {
 		return agree(key, share)
-	}}, nil
+	}}
 }
 
 // answerExchange is the TLS server's half: from the client's share in group g

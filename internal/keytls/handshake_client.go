@@ -52,7 +52,7 @@ func (hs *clientState) makeClientHello() error {
 		Suites:      hs.offeredSuites(),
 		Compression: []byte{0},
 	}
-	_, _ = rand.Read(h.Random[:]) // never fails
+	c.random(h.Random[:])
 	tls13, tls12 := p.has(wire.VersionTLS13), p.has(wire.VersionTLS12)
 	if !tls13 && !tls12 || len(h.Suites) == 0 || len(p.Groups) == 0 || len(p.SignatureSchemes) == 0 {
 		return fault(wire.InternalError, "the policy leaves no version, cipher suite, group or signature scheme to offer")
@@ -79,7 +79,7 @@ func (hs *clientState) makeClientHello() error {
 	add(wire.SignatureAlgorithms(p.SignatureSchemes...))
 	if tls13 {
 		h.SessionID = make([]byte, 32) // compatibility mode: RFC 8446, appendix D.4
-		_, _ = rand.Read(h.SessionID)
+		c.random(h.SessionID)
 		add(wire.SupportedVersions(p.Versions...))
 		share, err := hs.newShares(p.KeyShares...)
 		if err != nil {
@@ -89,6 +89,15 @@ func (hs *clientState) makeClientHello() error {
 	}
 	hs.hello = h
 	return nil
+}
+
+// random fills b with random bytes.
+func (c *Conn) random(b []byte) {
+	if fixed := c.config().random; fixed != nil {
+		fixed.read(b)
+		return
+	}
+	_, _ = rand.Read(b) // never fails
 }
 
 func (hs *clientState) offeredSuites() []wire.Suite {
@@ -109,7 +118,7 @@ func (hs *clientState) newShares(groups ...wire.Group) (wire.Extension, error) {
 	for _, g := range groups {
 		var ex *exchange
 		var err error
-		handshakes.pass(hs.c.number, func() { ex, err = startExchange(g) })
+		handshakes.pass(hs.c.number, func() { ex, err = hs.c.startExchange(g) })
 		if err != nil {
 			return wire.Extension{}, fault(wire.InternalError, "making a key share: %w", err)
 		}

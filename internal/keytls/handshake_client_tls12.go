@@ -250,7 +250,7 @@ func (hs *clientState12) agree() error {
 		if _, ok := curves[kex.Group]; !ok || !slices.Contains(c.policy.Groups, kex.Group) {
 			return fault(wire.IllegalParameter, "the TLS server chose %v, which wasn't offered", kex.Group)
 		}
-		ex, err := startExchange(kex.Group)
+		ex, err := hs.c.startExchange(kex.Group)
 		if err != nil {
 			return fault(wire.InternalError, "%w", err)
 		}

@@ -29,6 +29,7 @@ type Config struct {
 	HoldFinished bool
 
 	certificates certificateType // for tests; nil: raw public keys
+	random       *counting       // for self-tests, in the TLS client's role; nil: random numbers
 }
 
 // Format prints nothing of the key.
