@@ -45,8 +45,10 @@ type waiter struct {
 
 // A handout is a Handout from within.
 type handout struct {
-	over bool   // it is revoked
-	cut  func() // may be nil
+	caller  Caller
+	granted bool   // caller was approved
+	over    bool   // it is revoked
+	cut     func() // may be nil
 }
 
 // Lookup returns the name of the client that has caller's key, or a
@@ -166,7 +168,7 @@ func (r *Registry) wait(ctx context.Context, e *entry, w *waiter, delay time.Dur
 		if e.gone || refusal != nil && !hungUp {
 			return
 		}
-		if !hungUp {
+		if !hungUp && !decided {
 			r.grant(t, e, w.caller)
 		}
 		r.step(t, e, client.Disconnect{})
@@ -208,11 +210,15 @@ func (r *Registry) grant(t *turn, e *entry, caller Caller) {
 	e.grants[caller] = t.now.Elapsed + grantLife
 }
 
-// decided tells the waiters of e that an operator has decided.
-func (r *Registry) decided(e *entry) {
+// decided tells the waiters of e that an operator has decided. They are approved
+// by that, not when they hear of it: another word may come first.
+func (r *Registry) decided(t *turn, e *entry) {
 	var refusal *client.Refusal
 	switch e.c.Status.Decision { // even one that lasts no time
 	case client.Approved:
+		for _, w := range e.waiters {
+			r.grant(t, e, w.caller)
+		}
 	case client.Disapproved:
 		refusal = &client.Refusal{Reason: client.Denied, Detail: "an operator denied it"}
 		e.grants = nil
@@ -244,11 +250,26 @@ func (r *Registry) cutOff(t *turn, e *entry, refusal *client.Refusal) {
 // revoke ends all hand-outs that are under way.
 func (e *entry) revoke() {
 	for h := range e.handouts {
-		if !h.over {
-			h.over = true
-			if h.cut != nil {
-				h.cut()
-			}
+		h.revoke()
+	}
+}
+
+func (h *handout) revoke() {
+	if h.over {
+		return
+	}
+	h.over = true
+	if h.cut != nil {
+		h.cut()
+	}
+}
+
+// recheck ends the hand-outs that are under way and that Release would refuse
+// by now.
+func (e *entry) recheck(now client.Instant) {
+	for h := range e.handouts {
+		if e.c.Settings.CheckKey(h.caller.Identity, h.caller.Validity, now.Wall) != nil || e.c.Eligible(now, h.granted) != nil {
+			h.revoke()
 		}
 	}
 }
@@ -278,9 +299,8 @@ func (e *entry) expired(now client.Instant) bool {
 // hand-out on record before the secret moves. It returns a *client.Refusal,
 // which it logs, if the check fails, and also if there can be no record.
 func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
-	h := new(handout)
+	h := &handout{caller: caller}
 	var e *entry
-	var granted bool
 	var refusal *client.Refusal
 	out := new(Handout)
 	r.turn(func(t *turn) {
@@ -288,9 +308,9 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 			return
 		}
 		until, ok := e.grants[caller]
-		granted = ok && t.now.Elapsed < until
+		h.granted = ok && t.now.Elapsed < until
 		delete(e.grants, caller)
-		if refusal = e.c.Eligible(t.now, granted); refusal != nil {
+		if refusal = e.c.Eligible(t.now, h.granted); refusal != nil {
 			return
 		}
 		// From here on a change of mind revokes it.
@@ -308,15 +328,13 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 	err := journal.SecretReleased.Write(context.Background(), r.logger,
 		journal.Client(name), journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr))
 	r.turn(func(t *turn) {
-		switch {
-		case err != nil:
+		if err != nil {
 			refusal = &client.Refusal{Reason: client.Faulty, Detail: "the hand-out could not be logged: " + err.Error()}
-		case h.over || e.gone:
-			refusal = cmp.Or(e.c.Eligible(t.now, granted), &client.Refusal{Reason: client.Disabled, Detail: "in this very moment"})
-		default:
-			if _, refusal = r.claim(t, name, caller); refusal == nil {
-				refusal = e.c.Eligible(t.now, granted)
-			}
+		} else if _, refusal = r.claim(t, name, caller); refusal == nil {
+			refusal = e.c.Eligible(t.now, h.granted)
+		}
+		if refusal == nil && h.over {
+			refusal = &client.Refusal{Reason: client.Disabled, Detail: "in this very moment"}
 		}
 		if refusal != nil {
 			delete(e.handouts, h)
@@ -335,23 +353,23 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 		}
 	}
 	var once sync.Once
-	out.Done = func(err error) { once.Do(func() { r.handedOut(e, h, caller, err) }) }
+	out.Done = func(err error) { once.Do(func() { r.handedOut(e, h, err) }) }
 	return out, nil
 }
 
 // handedOut notes how a hand-out ended.
-func (r *Registry) handedOut(e *entry, h *handout, caller Caller, err error) {
+func (r *Registry) handedOut(e *entry, h *handout, err error) {
 	r.turn(func(t *turn) {
 		delete(e.handouts, h)
 		if err == nil && h.over {
 			err = errors.New("the client stopped being eligible while it was sent")
 		}
 		if err != nil {
-			t.log(journal.SecretUnsent, journal.Client(e.name()), journal.KeyID(caller.Identity), journal.Peer(caller.Addr), journal.Err(err))
+			t.log(journal.SecretUnsent, journal.Client(e.name()), journal.KeyID(h.caller.Identity), journal.Peer(h.caller.Addr), journal.Err(err))
 			return
 		}
 		if !e.gone {
-			t.caller = caller
+			t.caller = h.caller
 			r.step(t, e, client.HandedOut{})
 		}
 	})

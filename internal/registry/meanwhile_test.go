@@ -7,6 +7,7 @@ import (
 
 	"mandos/internal/client"
 	"mandos/internal/keyid"
+	"mandos/internal/secret"
 )
 
 // TestLate: time runs out while the timers stand still, as in a suspend or
@@ -92,7 +93,8 @@ func TestOtherKeyWhileWaiting(t *testing.T) {
 	}, approving("a"))
 }
 
-// TestDeniedWhileSending: a denial is as good as a disabling.
+// TestDeniedWhileSending: a denial is as good as a disabling, though it lasts no
+// time.
 func TestDeniedWhileSending(t *testing.T) {
 	set := approving("a")
 	set.ApprovalDuration = time.Minute
@@ -109,12 +111,84 @@ func TestDeniedWhileSending(t *testing.T) {
 		}
 		revoked := false
 		h.OnRevoked(func() { revoked = true })
+		w.do("a", client.SetDuration{By: "a test", Property: client.PropApprovalDuration, Value: 0})
 		w.do("a", client.Deny{By: "a test"})
 		if !revoked {
 			t.Error("not revoked")
 		}
 		h.Done(nil)
 	}, set)
+}
+
+// TestDeniedAfterApproved: an operator approves a client that waits, and denies
+// it before its connection has taken notice of the one or the other. The
+// denial counts, though it lasts no time.
+func TestDeniedAfterApproved(t *testing.T) {
+	set := approving("a")
+	set.ApprovalDuration = 0
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		got := make(chan string)
+		go func() { got <- w.fetch('a') }()
+		sleep(time.Second)
+		w.turn(func(turn *turn) { // with two calls of Do it depends on who comes first
+			w.step(turn, w.byName["a"], client.Approve{By: "a test"})
+			w.step(turn, w.byName["a"], client.Deny{By: "a test"})
+		})
+		if g := <-got; g != "Denied" {
+			t.Errorf("it got %q", g)
+		}
+	}, set)
+}
+
+// TestBarredWhileSending: what Release would refuse, when somebody changes a
+// client, is cut off where it is under way.
+func TestBarredWhileSending(t *testing.T) {
+	set := setting("a")
+	set.Fingerprint, set.AllowExpiredKey = printOf('a'), true
+	for name, tt := range map[string]struct {
+		change  func(*world)
+		revoked bool
+	}{
+		"barred from its protocol": {func(w *world) {
+			barred := set
+			barred.Generation = client.OnlyTLS13
+			w.reload(barred)
+		}, true},
+		"barred as its key has expired": {func(w *world) {
+			strict := set
+			strict.AllowExpiredKey = false
+			w.reload(strict)
+		}, true},
+		"to be approved": {func(w *world) {
+			w.do("a", client.SetDuration{By: "a test", Property: client.PropApprovalDelay, Value: time.Minute})
+		}, true},
+		"another checker": {func(w *world) {
+			w.do("a", client.SetText{By: "a test", Property: client.PropChecker, Value: "true"})
+		}, false},
+		"another secret": {func(w *world) {
+			w.do("a", client.SetSecret{By: "a test", Value: secret.New([]byte("the other"))})
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.start()
+				caller := Caller{Addr: testAddr, Identity: keyid.Identity{Fingerprint: printOf('a')},
+					Validity: keyid.Validity{NotAfter: w.clock.Now().Wall.Add(-time.Hour)}}
+				h, err := w.Release("a", caller)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer h.Done(nil)
+				revoked := false
+				h.OnRevoked(func() { revoked = true })
+				tt.change(w)
+				if revoked != tt.revoked {
+					t.Errorf("revoked: %t", revoked)
+				}
+			}, set)
+		})
+	}
 }
 
 // TestEnabledLate: an operator's word counts though the client's time is up

@@ -250,8 +250,9 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 	if was.Enabled && !st.Enabled {
 		r.cutOff(t, e, nil)
 	}
+	e.recheck(t.now)
 	if st.Decision != was.Decision || st.DecisionUntil != was.DecisionUntil {
-		r.decided(e)
+		r.decided(t, e)
 	}
 	r.schedule(e)
 	r.reportCannotCheck(t, e, cannot)
