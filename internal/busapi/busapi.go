@@ -117,9 +117,14 @@ func (h handler) LookupObject(path dbus.ObjectPath) (dbus.ServerObject, bool) {
 // session serves on one connection to the bus, until ctx ends or the
 // connection does.
 func (a *api) session(ctx context.Context) error {
+	// The connections are still needed for the goodbyes, when ctx has ended; but
+	// a bus that hangs must not keep the daemon from ending.
+	connected, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(2*goodbyeTime, giveUp) })()
 	// Calls are made to wait in the line by not reading on. Whoever is at its
 	// head must be able to ask the bus meanwhile: by a connection of its own.
-	asker, err := sysbus.Connect()
+	asker, err := sysbus.Connect(dbus.WithContext(connected))
 	if err != nil {
 		return fmt.Errorf("connecting to the system bus: %w", err)
 	}
@@ -130,8 +135,7 @@ func (a *api) session(ctx context.Context) error {
 	a.mu.Unlock()
 	line := newLine()
 	defer line.close()
-	// Not with ctx: the connection is still needed for the goodbyes.
-	bus, signals, err := sysbus.ConnectSignals(dbus.WithHandler(handler{a, line}), dbus.WithIncomingInterceptor(line.join))
+	bus, signals, err := sysbus.ConnectSignals(dbus.WithContext(connected), dbus.WithHandler(handler{a, line}), dbus.WithIncomingInterceptor(line.join))
 	if err != nil {
 		return fmt.Errorf("connecting to the system bus: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -267,6 +268,60 @@ func TestSlowBus(t *testing.T) {
 			t.Fatal("what was missed is never told")
 		}
 	}
+}
+
+// TestHungBus: a bus that takes the connection and says nothing, and one that
+// stops to take signals, don't keep the server from ending.
+func TestHungBus(t *testing.T) {
+	ended := func(t *testing.T, stop func()) {
+		t.Helper()
+		done := make(chan struct{})
+		go func() { stop(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			t.Fatal("it goes on")
+		}
+	}
+	t.Run("from the start", func(t *testing.T) {
+		path := filepath.Join(interop.Folder(t), "bus")
+		silent, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
+		log := slog.New(slog.NewTextHandler(t.Output(), nil))
+		r, err := registry.New(t.Context(), registry.Options{NoRestore: true, Checker: stubChecker{}, Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var serving sync.WaitGroup
+		serving.Go(func() { Serve(ctx, Options{Registry: r, Paths: &Paths{}, Log: log, Version: "test"}) })
+		conn, err := silent.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		ended(t, func() { cancel(); serving.Wait() })
+	})
+	t.Run("later", func(t *testing.T) {
+		bus := ownBus(t)()
+		defer bus.Process.Kill()
+		s := serveWith(t, slog.New(slog.DiscardHandler), settings("a"))
+		if err := bus.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 * feedSize { // more than the socket takes
+			h, err := s.registry.Release("a", caller)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.Done(nil)
+		}
+		ended(t, s.stop)
+	})
 }
 
 // TestNumbers: the messages of the connection have different numbers, be they

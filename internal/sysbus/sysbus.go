@@ -3,6 +3,7 @@
 package sysbus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -54,6 +55,8 @@ func connect(directed bool, opts []dbus.ConnOption) (*dbus.Conn, *Signals, error
 		c.Close()
 		return nil, nil, err
 	}
+	// godbus would wait for a write that a hung bus doesn't take.
+	context.AfterFunc(conn.Context(), func() { c.Close() })
 	if err = conn.Auth(nil); err == nil {
 		err = conn.Hello()
 	}
