@@ -43,6 +43,7 @@ func TestNoOptions(t *testing.T) {
 // TestBesideAnother is the manual's second example: a server for a test, with
 // a configuration of its own, beside one that runs.
 func TestBesideAnother(t *testing.T) {
+	t.Parallel() // it waits for a lock
 	a, b := newMember(t, "a"), newMember(t, "b")
 	running := start(t, nil, "--configdir", folder(t, a.section()))
 	dir := folder(t, b.section())
@@ -261,6 +262,7 @@ func TestReload(t *testing.T) {
 
 // TestStop: with sessions open, both signals end the server cleanly.
 func TestStop(t *testing.T) {
+	t.Parallel() // the server waits for its sessions
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()

@@ -143,7 +143,7 @@ func command(args []string, change func(*exec.Cmd)) *exec.Cmd {
 	}
 	cmd := exec.Command(exe, args...)
 	cmd.Env = []string{
-		"DAEMON_TEST_ROLE=mandos", "PATH=" + os.Getenv("PATH"),
+		"DAEMON_TEST_ROLE=mandos", "PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE"),
 		"DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent", // whatever the machine has
 	}
 	if change != nil {

@@ -47,7 +47,7 @@ func TestStderrWithoutReader(t *testing.T) {
 		unix.Close(fds[0])
 		stderr := os.NewFile(uintptr(fds[1]), "stderr")
 		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = []string{roleEnv + "=" + role}
+		cmd.Env = []string{roleEnv + "=" + role, "GORACE=" + os.Getenv("GORACE")}
 		cmd.Stderr = stderr
 		out, err := cmd.Output()
 		stderr.Close()
