@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"mandos/internal/interop"
 )
 
 // TestMain is also a journald.
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("BENCH_ROLE") == "journald" {
 		os.Exit(journaldMain(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	os.Exit(interop.Main(m))
 }
 
 // A journald takes what servers log. It is a process of its own, as the real

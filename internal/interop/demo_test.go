@@ -12,12 +12,12 @@ import (
 // TestDemo runs what make demo runs, as whoever the test is, and, if that is
 // root, as an ordinary user too.
 func TestDemo(t *testing.T) {
-	bin := build(t)
+	bin := ourFolder(t)
 	script, err := os.ReadFile("../../tools/demo.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	demo := filepath.Join(bin, "demo.sh")
+	demo := filepath.Join(Folder(t), "demo.sh")
 	if err := os.WriteFile(demo, script, 0o755); err != nil {
 		t.Fatal(err)
 	}

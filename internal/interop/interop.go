@@ -232,13 +232,14 @@ func listen(t testing.TB) (socket *os.File, addr string) {
 }
 
 // start runs cmd in a process group of its own, which is killed when the
-// test ends. What it writes to standard error is in log, and is shown if the
-// test fails.
+// test ends; cmd itself also when the tests are killed, unless it becomes
+// another user. What it writes to standard error is in log, and is shown if
+// the test fails.
 func start(t testing.TB, cmd *exec.Cmd) (log *logBuffer) {
 	t.Helper()
 	log = &logBuffer{}
 	cmd.Stderr = log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("starting %s: %v", cmd.Path, err)
 	}
