@@ -277,6 +277,7 @@ func (r *fetching) wantPassword() {
 
 func TestDiscover(t *testing.T) {
 	t.Run("link-local", func(t *testing.T) {
+		t.Parallel()
 		l := newLink(t)
 		l.up()
 		l.avahi(map[string]int{"Mandos": l.mandos(l.secret)})
@@ -287,6 +288,7 @@ func TestDiscover(t *testing.T) {
 		}
 	})
 	t.Run("without privileges", func(t *testing.T) {
+		t.Parallel()
 		l := newLink(t)
 		l.up()
 		l.avahi(map[string]int{"Mandos": l.mandos(l.secret)})
@@ -298,6 +300,7 @@ func TestDiscover(t *testing.T) {
 		r.wantPassword()
 	})
 	t.Run("the server comes later", func(t *testing.T) {
+		t.Parallel()
 		l := newLink(t)
 		l.up()
 		r := l.run(nil)
@@ -306,6 +309,7 @@ func TestDiscover(t *testing.T) {
 		r.wantPassword()
 	})
 	t.Run("the client takes the interface up, and down again", func(t *testing.T) {
+		t.Parallel()
 		l := newLink(t)
 		l.must("ip", "-n", l.server, "link", "set", "eth0", "up")
 		l.avahi(map[string]int{"Mandos": l.mandos(l.secret)})
@@ -316,6 +320,7 @@ func TestDiscover(t *testing.T) {
 		}
 	})
 	t.Run("IPv4 alone", func(t *testing.T) {
+		t.Parallel()
 		l := newLink(t)
 		for i, ns := range []string{l.client, l.server} {
 			l.must("ip", "netns", "exec", ns, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
@@ -330,12 +335,14 @@ func TestDiscover(t *testing.T) {
 		}
 	})
 	t.Run("names with dots, blanks and umlauts", func(t *testing.T) {
+		t.Parallel()
 		l := newLink(t)
 		l.up()
 		l.avahi(map[string]int{"Mändos v1.0 of example.org": l.mandos(l.secret)})
 		l.run(nil).wantPassword()
 	})
 	t.Run("several servers, of which one knows the client", func(t *testing.T) {
+		t.Parallel()
 		l := newLink(t)
 		l.up()
 		refuses := l.mandos("")
@@ -343,6 +350,7 @@ func TestDiscover(t *testing.T) {
 		l.run(nil).wantPassword()
 	})
 	t.Run("another interface", func(t *testing.T) {
+		t.Parallel()
 		l := newLink(t)
 		l.up()
 		l.must("ip", "-n", l.client, "link", "add", "eth1", "type", "veth", "peer", "name", "other")
@@ -361,6 +369,7 @@ func TestDiscover(t *testing.T) {
 // A host on the link that means harm can't make the client end, nor keep it
 // from a good server for long.
 func TestDiscoverAmongEnemies(t *testing.T) {
+	t.Parallel()
 	l := newLink(t)
 	l.up()
 	port := l.mandos(l.secret)
