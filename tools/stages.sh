@@ -23,10 +23,20 @@ for stage in "$@"; do
 	lines=$(grep -E '^(ok  |FAIL|--- FAIL|panic:)' "build/check/$stage.log" || true)
 	[ -z "$lines" ] || printf '== %s\n%s\n' "$stage" "$lines"
 done
-if [ ${#failed[@]} -gt 0 ]; then
-	for stage in "${failed[@]}"; do # what tests said, without the journals that follow it
-		grep -A3 -E '^ +[a-z0-9_]+_test\.go:[0-9]+: ' "build/check/$stage.log" | cut -c1-500 | tail -n 40 || true
-	done
-	printf '== FAILED: make %s\n' "${failed[@]}"
-	exit 1
-fi
+[ ${#failed[@]} -gt 0 ] || exit 0
+
+# why prints what a log says of failures: the tests, and what they said, or what
+# the compiler or a linter did; without the journals and stacks that follow it.
+# If there is none of that, it prints the log's end.
+why() {
+	local found
+	grep -E '^ *--- FAIL|^FAIL[[:blank:]]' "$1" | head -n 20 || true
+	found=$(grep -A3 -E '^ +([a-z0-9_]+_test|testscript)\.go:[0-9]+: |^ +FAIL: |^[A-Za-z0-9_./-]+:[0-9]+:[0-9]+: |^(WARNING: DATA RACE|panic:|fatal error:|SIG[A-Z]+: )' "$1" | head -n 40 || true)
+	if [ -n "$found" ]; then printf '%s\n' "$found"; else tail -n 15 "$1"; fi
+}
+for stage in "${failed[@]}"; do
+	printf '== why make %s failed\n' "$stage"
+	why "build/check/$stage.log" | cut -c1-300
+done
+printf '== FAILED: make %s\n' "${failed[@]}"
+exit 1
