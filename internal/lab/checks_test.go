@@ -49,7 +49,7 @@ func awaitCheck(t *testing.T, h *lab.Host, client string) {
 func TestEndsAmidCheck(t *testing.T) {
 	eachSuite(t, func(t *testing.T, s lab.Suite) {
 		// Hangs once for each time that the file is removed.
-		server := checkedServer(t, lab.NewLink(t), s, section("one", "interval = PT2S", "timeout = PT5M",
+		server := checkedServer(t, lab.NewLink(t), s, section("one", "interval = PT1H", "timeout = PT5M",
 			by(`mkdir /run/lab/hangs 2>/dev/null || exit 0; trap "" TERM; setsid sleep 1000 & sleep 1000; sleep 1000`)),
 			section("two", "enabled = no", by("setsid sleep 1000 & sleep 1000")))
 		hangs := func() {
@@ -57,6 +57,10 @@ func TestEndsAmidCheck(t *testing.T) {
 			server.AwaitUntil("it hangs", func() bool {
 				return server.Try("pgrep", "-u", "mandos-checker", "-c", "sleep").Stdout == "2\n"
 			})
+		}
+		ctl := func(option string) {
+			t.Helper()
+			server.AwaitUntil("mandos-ctl reaches the server", func() bool { return server.Try("mandos-ctl", option, "one").Status == 0 })
 		}
 		for i, end := range []string{
 			"systemctl restart mandos.service",
@@ -67,14 +71,15 @@ func TestEndsAmidCheck(t *testing.T) {
 		} {
 			if i > 0 {
 				server.Run("rmdir", "/run/lab/hangs")
-				server.Run("mandos-ctl", "--interval=PT2S", "one")
 			}
+			ctl("--start-checker") // which may take as long as the interval is, however busy this machine
 			awaitFile(server, "/run/lab/hangs")
 			hangs()
 			server.Sh(end)
 			// From now on, checks succeed.
+			ctl("--interval=PT2S")
 			awaitCheck(t, server, "one")
-			server.Run("mandos-ctl", "--interval=PT1H", "one")
+			ctl("--interval=PT1H")
 			expectNothingLeft(server)
 			if got := property(server, "one", "LastCheckerStatus"); got != 0.0 {
 				t.Errorf("after %s the last check's status is %v", end, got)
@@ -174,7 +179,7 @@ func TestCutOff(t *testing.T) {
 			t.Error("the warnings come after the disabling")
 		}
 		lastOK := instant(t, server, "laptop", "LastCheckedOK")
-		if got := when(t, disabled).Sub(lastOK); got < timeout-50*time.Millisecond || got > timeout+10*time.Second {
+		if got := when(t, disabled).Sub(lastOK); got < timeout-50*time.Millisecond || got > timeout+30*time.Second {
 			t.Errorf("disabled %v after the last check", got)
 		}
 		for _, e := range []lab.Entry{failed, soon} {

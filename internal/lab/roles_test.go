@@ -7,11 +7,14 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +32,8 @@ const roleVariable = "MANDOS_LAB_ROLE"
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleVariable)
 	if role == "" {
+		// Hosts take inotify instances, of which root has 128 by default.
+		_ = flag.Set("test.parallel", strconv.Itoa(min(runtime.GOMAXPROCS(0), 6))) // -parallel comes after this
 		os.Exit(m.Run())
 	}
 	play := map[string]func([]string) error{
