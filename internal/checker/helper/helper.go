@@ -87,16 +87,19 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 }
 
-func (s *Server) session(ctx context.Context, conn *net.UnixConn) {
+// errStopped is the answer to whom the end of Serve leaves without one.
+var errStopped = errors.New("it was stopped meanwhile (systemctl status mandos-checker.socket)")
+
+func (s *Server) session(serving context.Context, conn *net.UnixConn) {
 	r, err := s.receive(conn)
 	if err != nil {
-		journal.CheckRequestRefused.Log(ctx, s.Log, journal.Err(err))
+		journal.CheckRequestRefused.Log(serving, s.Log, journal.Err(err))
 		_, _ = conn.Write(checker.MarshalReply(0, 0, false, nil, err))
 		return
 	}
 
 	// The daemon gives a check up by closing; it never sends a second packet.
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(serving)
 	defer cancel()
 	go func() {
 		_, _ = conn.Read(make([]byte, 1))
@@ -104,7 +107,11 @@ func (s *Server) session(ctx context.Context, conn *net.UnixConn) {
 	}()
 
 	out, err := s.run(ctx, r)
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil:
+	case serving.Err() != nil:
+		err = errStopped
+	case ctx.Err() == nil:
 		journal.CheckNotRun.Log(ctx, s.Log, journal.Client(r.Client), journal.Err(err))
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(requestTimeout))

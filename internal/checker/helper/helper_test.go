@@ -3,6 +3,7 @@ package helper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -164,6 +165,37 @@ func TestHangingUpCancels(t *testing.T) {
 	<-started
 	cancel()
 	<-ended
+}
+
+// Whoever waits when the helper is stopped learns that, and where to look.
+func TestStoppedMeanwhile(t *testing.T) {
+	started := make(chan struct{})
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	s := &Server{AllowUID: self, Log: slog.New(slog.DiscardHandler), Runner: runnerFunc(func(ctx context.Context, _ checker.Request) (Outcome, error) {
+		close(started)
+		<-ctx.Done()
+		return Outcome{}, fmt.Errorf("starting the scope: %w", ctx.Err())
+	})}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, l) }()
+	answer := make(chan error, 1)
+	go func() {
+		_, err := checker.Remote{Path: path}.Run(t.Context(), request)
+		answer <- err
+	}()
+	<-started
+	stop()
+	if err := <-answer; err == nil || !strings.Contains(err.Error(), "it was stopped meanwhile (systemctl status mandos-checker.socket)") {
+		t.Errorf("the answer is %v", err)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("the server ended with %v", err)
+	}
 }
 
 // A mute peer is hung up on, and the server's end waits for no peer.
