@@ -433,8 +433,12 @@ func (w *modelWorld) restart(clean bool, pause, set time.Duration) {
 	w.clock.now.Elapsed += pause
 	w.clock.now.Wall = w.clock.now.Wall.Add(pause + set)
 	gone := w.clock.now.Wall.Sub(wall)
-	if w.store.seen.After(wall) { // the clock was set back, and nothing on disk tells by how much
-		gone = w.clock.now.Wall.Sub(w.store.seen)
+	switch seen := w.store.seen; {
+	case seen.After(wall): // the clock was set back, and nothing on disk tells by how much
+		gone = w.clock.now.Wall.Sub(seen)
+	case gone < 0 && !w.clock.now.Wall.Before(seen): // nothing tells that it was set back: as if the server had ended then
+		stopped -= wall.Sub(seen)
+		gone = w.clock.now.Wall.Sub(seen)
 	}
 	w.p.down(before, w.conf, w.clock.now.Elapsed, gone, stopped)
 	w.exact = w.exact && clean && set == 0
