@@ -47,8 +47,8 @@ func main() {
 	}
 }
 
-// generate writes the drop-in for the configuration in configDir and the
-// options in defaults below dir, if one is needed. enabled says that
+// generate writes the drop-ins for the configuration in configDir and the
+// options in defaults below dir, if any is needed. enabled says that
 // mandos.socket is to be started whenever it can be.
 func generate(configDir, defaults, dir string, enabled bool) error {
 	text, err := os.ReadFile(defaults)
@@ -68,18 +68,30 @@ func generate(configDir, defaults, dir string, enabled bool) error {
 	if content == "" {
 		return nil
 	}
-	// The name sorts before that of `systemctl edit`, override.conf.
-	path := filepath.Join(dir, "mandos.socket.d", "50-mandos.conf")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := writeDropIn(dir, "mandos.socket", content); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+	name := boundTo(s)
+	if name == "" {
+		return nil
+	}
+	// The service waits for its socket, and multi-user.target would for both.
+	if err := writeDropIn(dir, "mandos.service", notBeforeBoot+"After=basic.target\n"); err != nil {
 		return err
 	}
-	if name := boundTo(s); name != "" && enabled {
+	if enabled {
 		return startWith(name, dir)
 	}
 	return nil
+}
+
+func writeDropIn(dir, unit, content string) error {
+	// The name sorts before that of `systemctl edit`, override.conf.
+	path := filepath.Join(dir, unit+".d", "50-mandos.conf")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte("# Made by mandos-socket-generator from mandos.conf.\n"+content), 0o644)
 }
 
 // startWith has systemd start mandos.socket whenever the interface called name
@@ -120,14 +132,14 @@ func dropIn(s *config.Server) string {
 	if b.Len() == 0 {
 		return ""
 	}
-	return "# Made by mandos-socket-generator from mandos.conf.\n" + unit + "[Socket]\n" + b.String()
+	return unit + "[Socket]\n" + b.String()
 }
 
-// notBeforeBoot takes a socket out of sockets.target. One that is bound to an
-// interface waits for it, and with it would all services: also the one that
-// makes the interface, such as NetworkManager. After 90 seconds systemd would
-// give up, for good. What else DefaultDependencies=no leaves out is said here
-// (systemd.socket(5), "Default Dependencies").
+// notBeforeBoot has no target wait for a unit. A socket that is bound to an
+// interface waits for that, and with sockets.target would all services: also the
+// one that makes the interface, such as NetworkManager. After 90 seconds systemd
+// would give up, for good. What else DefaultDependencies=no leaves out is said
+// here (systemd.socket(5) and systemd.service(5), "Default Dependencies").
 const notBeforeBoot = `[Unit]
 DefaultDependencies=no
 Requires=sysinit.target

@@ -203,7 +203,8 @@ func TestVerify(t *testing.T) {
 
 // TestInterface has systemd say what becomes of a socket that is bound to an
 // interface: no service waits for that to come up, as the one that makes it is
-// perhaps among them, and whenever it does come up, the socket is started.
+// perhaps among them, nor does the end of the boot; and whenever it does come
+// up, the socket is started.
 func TestInterface(t *testing.T) {
 	const systemd = "/lib/systemd/systemd"
 	if _, err := os.Stat(systemd); err != nil {
@@ -244,18 +245,19 @@ func TestInterface(t *testing.T) {
 		for _, name := range []string{"basic", "sysinit", "sockets", "shutdown"} {
 			write("units/"+name+".target", "[Unit]\nDescription=Test\n")
 		}
-		if err := os.Mkdir(filepath.Join(dir, "units/sockets.target.wants"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink("../mandos.socket", filepath.Join(dir, "units/sockets.target.wants/mandos.socket")); err != nil {
-			t.Fatal(err)
+		write("units/multi-user.target", "[Unit]\nWants=sockets.target\n")
+		for target, unit := range map[string]string{"sockets.target": "mandos.socket", "multi-user.target": "mandos.service"} {
+			wants := filepath.Join(dir, "units", target+".wants")
+			if err := errors.Join(os.Mkdir(wants, 0o755), os.Symlink("../"+unit, filepath.Join(wants, unit))); err != nil {
+				t.Fatal(err)
+			}
 		}
 		write("etc/mandos.conf", test.conf)
 		if err := generate(filepath.Join(dir, "etc"), filepath.Join(dir, "none"), filepath.Join(dir, "generated"), test.enabled); err != nil {
 			t.Fatal(err)
 		}
 
-		cmd := exec.Command(systemd, "--test", "--system", "--unit=sockets.target")
+		cmd := exec.Command(systemd, "--test", "--system", "--unit=multi-user.target")
 		cmd.Env = []string{"SYSTEMD_UNIT_PATH=" + filepath.Join(dir, "units") + ":" + filepath.Join(dir, "generated"), "PATH=" + os.Getenv("PATH")}
 		if os.Geteuid() == 0 {
 			if err := os.Chmod(dir, 0o755); err != nil {
@@ -265,30 +267,54 @@ func TestInterface(t *testing.T) {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 		}
 		out, err := cmd.CombinedOutput()
-		_, unit, ok := strings.Cut(string(out), "-> Unit mandos.socket:\n")
-		if err != nil || !ok {
+		if err != nil {
 			t.Fatalf("%s: %v\n%.2000s", cmd, err, out)
 		}
-		unit, _, _ = strings.Cut(unit, "-> Unit ")
-		var says []string // without the origins
-		for line := range strings.Lines(unit) {
-			line, _, _ = strings.Cut(strings.TrimSpace(line), " (")
-			says = append(says, line)
-		}
-		for line, want := range map[string]bool{
-			"Before: sockets.target":     test.early,
-			"BindsTo: " + device:         test.bound,
-			"WantedBy: " + device:        test.starts,
-			"WantedBy: sockets.target":   true,
-			"Before: mandos.service":     true,
-			"Requires: sysinit.target":   true,
-			"After: sysinit.target":      true,
-			"Conflicts: shutdown.target": true,
-			"Before: shutdown.target":    true,
+		for unit, want := range map[string]map[string]bool{
+			"mandos.socket": {
+				"Before: sockets.target":     test.early,
+				"BindsTo: " + device:         test.bound,
+				"WantedBy: " + device:        test.starts,
+				"WantedBy: sockets.target":   true,
+				"Before: mandos.service":     true,
+				"Requires: sysinit.target":   true,
+				"After: sysinit.target":      true,
+				"Conflicts: shutdown.target": true,
+				"Before: shutdown.target":    true,
+			},
+			"mandos.service": {
+				"Before: multi-user.target":   test.early,
+				"WantedBy: multi-user.target": true,
+				"After: mandos.socket":        true,
+				"Requires: sysinit.target":    true,
+				"After: sysinit.target":       true,
+				"After: basic.target":         true,
+				"Conflicts: shutdown.target":  true,
+				"Before: shutdown.target":     true,
+			},
 		} {
-			if slices.Contains(says, line) != want {
-				t.Errorf("%q, enabled %v: %q is there: %v; systemd says\n%s", test.conf, test.enabled, line, !want, strings.Join(says, "\n"))
+			says := said(t, string(out), unit)
+			for line, want := range want {
+				if slices.Contains(says, line) != want {
+					t.Errorf("%q, enabled %v: of %s %q is there: %v; systemd says\n%s", test.conf, test.enabled, unit, line, !want, strings.Join(says, "\n"))
+				}
 			}
 		}
 	}
+}
+
+// said returns what dump, systemd's words on all units, has of one, without the
+// origins.
+func said(t *testing.T, dump, unit string) (lines []string) {
+	t.Helper()
+	_, text, ok := strings.Cut(dump, "-> Unit "+unit+":\n")
+	if !ok {
+		t.Fatalf("no %s in\n%.2000s", unit, dump)
+	}
+	text, _, _ = strings.Cut(text, "-> Unit ")
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(strings.TrimSpace(line), " (")
+		lines = append(lines, line)
+	}
+	return lines
 }
