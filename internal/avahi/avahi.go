@@ -65,7 +65,8 @@ type Service struct {
 // it returns. It renames the service while its name is taken, and announces it
 // again after a restart of avahi-daemon or of the bus.
 func Announce(ctx context.Context, s Service, log *slog.Logger) {
-	a := &announcer{service: s, log: log, firstDelay: time.Second, maxDelay: time.Minute}
+	a := &announcer{service: s, log: log, firstDelay: time.Second, maxDelay: time.Minute,
+		callTimeout: 10 * time.Second, goodbyeTime: 2 * time.Second}
 	a.run(ctx)
 }
 
@@ -73,6 +74,8 @@ type announcer struct {
 	service              Service // Name is the name in use, which outlives a session
 	log                  *slog.Logger
 	firstDelay, maxDelay time.Duration // before another try; doubled after each failure
+	callTimeout          time.Duration // for an answer of avahi-daemon
+	goodbyeTime          time.Duration // the same, once we end
 	lastWarning          string        // the same warning is logged once until an announcement succeeds
 }
 
@@ -352,7 +355,11 @@ func (s *session) withdraw(ctx context.Context) {
 	}
 	group, wasUp := s.group, s.up
 	s.group, s.up = "", false
-	ctx = context.WithoutCancel(ctx) // this is also how we end
+	// This is also how we end, and an avahi-daemon that hangs mustn't hold that up.
+	ending := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ending))
+	defer cancel()
+	defer context.AfterFunc(ending, func() { time.AfterFunc(s.goodbyeTime, cancel) })()
 	if err := s.call(ctx, group, groupIface, "Free").Err; err != nil {
 		s.warn(ctx, journal.AnnounceFailed, fmt.Errorf("withdrawing the announcement: %w", err))
 		return
@@ -376,7 +383,7 @@ func (s *session) tryLater(ctx context.Context, err error) {
 // call calls avahi-daemon by its unique name: that way the bus never starts
 // one that the operator has stopped.
 func (s *session) call(ctx context.Context, path dbus.ObjectPath, iface, method string, args ...any) *dbus.Call {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, s.callTimeout)
 	defer cancel()
 	return s.conn.Object(s.owner, path).CallWithContext(ctx, iface+"."+method, 0, args...)
 }

@@ -107,7 +107,8 @@ type fake struct {
 	state  int32
 	taken  map[string]bool
 	groups int
-	fail   string // error of the next Commit
+	fail   string        // error of the next Commit
+	hung   chan struct{} // Free doesn't answer before this is closed; may be nil
 
 	commits chan []entry
 	frees   chan dbus.ObjectPath
@@ -224,6 +225,9 @@ func (g *fakeGroup) Reset() *dbus.Error {
 
 func (g *fakeGroup) Free() *dbus.Error {
 	g.f.frees <- g.path
+	if g.f.hung != nil {
+		<-g.f.hung
+	}
 	return nil
 }
 
@@ -253,10 +257,14 @@ type announcement struct {
 }
 
 func announce(t *testing.T, s Service) *announcement {
+	return announceBy(t, announcer{service: s, goodbyeTime: 30 * time.Second})
+}
+
+func announceBy(t *testing.T, a announcer) *announcement {
 	log := make(records, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	a := &announcer{service: s, log: slog.New(log), firstDelay: time.Millisecond, maxDelay: 4 * time.Millisecond}
+	a.log, a.firstDelay, a.maxDelay, a.callTimeout = slog.New(log), time.Millisecond, 4*time.Millisecond, time.Hour
 	go func() {
 		defer close(done)
 		a.run(ctx)
@@ -315,6 +323,23 @@ func TestAnnounceAndWithdraw(t *testing.T) {
 		t.Errorf("freed %s", got)
 	}
 	a.expect(journal.Withdrawn, "Mandos")
+}
+
+// TestHungAvahi: an avahi-daemon that doesn't answer doesn't keep the server from
+// ending.
+func TestHungAvahi(t *testing.T) {
+	b := newBus(t)
+	b.start()
+	f := newFake(b)
+	f.hung = make(chan struct{})
+	defer close(f.hung)
+	f.appear()
+	a := announceBy(t, announcer{service: both, goodbyeTime: time.Millisecond})
+	expectCommit(t, f, mandos("Mandos"))
+	stopped := make(chan struct{})
+	go func() { a.stop(); close(stopped) }()
+	wait(t, f.frees, "freeing the entry group")
+	wait(t, stopped, "the end")
 }
 
 func TestProtocolAndInterface(t *testing.T) {
