@@ -161,7 +161,7 @@ func (c *Client) Eligible(now Instant, approved bool) *Refusal {
 	case now.Elapsed >= st.Deadline:
 		return &Refusal{Expired, st.lastCheck()}
 	case c.Settings.ApprovalDelay <= 0:
-		return nil // approval is off: an operator's word has no effect (reference.md, section 6)
+		return nil // approval is off: an operator's word has no effect, as with Debian's server
 	}
 	switch c.CurrentDecision(now) {
 	case Approved:

@@ -24,22 +24,16 @@ type step struct {
 	effects []Effect
 }
 
-func (s *step) do(e ...Effect) { s.effects = append(s.effects, e...) }
+func (s *step) do(e ...Effect)                          { s.effects = append(s.effects, e...) }
+func (s *step) notify(n Notice)                         { s.do(Notify{n}) }
+func (s *step) save(when Urgency)                       { s.do(Save{when}) }
+func (s *step) log(e journal.Event, attrs ...slog.Attr) { s.do(Log{e, attrs}) }
+func (s *step) in(d time.Duration) time.Duration        { return after(s.now.Elapsed, d) }
+
 func (s *step) changed(ps ...Property) {
-	s.each(ps, func(p Property) Notice { return PropertyChanged{p} })
-}
-func (s *step) notify(n Notice)                  { s.do(Notify{n}) }
-func (s *step) save(when Urgency)                { s.do(Save{when}) }
-func (s *step) in(d time.Duration) time.Duration { return after(s.now.Elapsed, d) }
-
-func (s *step) each(ps []Property, f func(Property) Notice) {
 	for _, p := range ps {
-		s.do(Notify{f(p)})
+		s.notify(PropertyChanged{p})
 	}
-}
-
-func (s *step) log(e journal.Event, attrs ...slog.Attr) {
-	s.do(Log{e, attrs})
 }
 
 // interval is the time between starts of the checker. However it is
@@ -216,8 +210,8 @@ func (ev CheckerNotRun) apply(s *step) {
 	}
 }
 
-// HandedOut counts as a successful check (reference.md, section 14), but not
-// as the one that earns Grace.
+// HandedOut counts as a successful check, as with Debian's server, but not as
+// the one that earns Grace.
 func (HandedOut) apply(s *step) {
 	s.seenWell()
 	s.livesFor(s.c.Settings.ExtendedTimeout)
@@ -245,8 +239,8 @@ func (Disconnect) apply(s *step) {
 	}
 }
 
-// Enable gives the first checker a full interval, and the client two
-// (reference.md, section 6).
+// Enable gives the first checker a full interval, and the client two, as
+// Debian's server does.
 func (ev Enable) apply(s *step) {
 	st := &s.c.Status
 	if st.lives(s.now) {
@@ -316,7 +310,7 @@ func (ev SetDuration) apply(s *step) {
 	case !st.lives(s.now):
 	case ev.Property == PropTimeout && old != ev.Value:
 		s.moveDeadline(ev.Value-old, ev.By)
-	case ev.Property == PropInterval: // the same one, too: an operator wants a check (reference.md, section 6)
+	case ev.Property == PropInterval: // the same one, too: with Debian's server an operator asks for a check by that
 		st.NextCheck = s.in(s.interval())
 		s.startChecker()
 	}

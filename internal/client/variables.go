@@ -1,13 +1,14 @@
 package client
 
 import (
-	"fmt"
 	"time"
+
+	"mandos/internal/isodur"
 )
 
 // Variables are the values that a checker's %(name)s stand for, in the form
-// in which Debian's server, written in Python, puts them there (reference.md,
-// section 6). dbus_object_path is not among them.
+// in which Debian's server, written in Python, puts them there.
+// dbus_object_path is not among them.
 func (c *Client) Variables(now Instant) map[string]string {
 	set, st := &c.Settings, &c.Status
 	expires := "None"
@@ -24,20 +25,20 @@ func (c *Client) Variables(now Instant) map[string]string {
 		return id.String()
 	}
 	return map[string]string{
-		"approval_delay":        pythonDuration(set.ApprovalDelay),
-		"approval_duration":     pythonDuration(set.ApprovalDuration),
+		"approval_delay":        isodur.FormatPython(set.ApprovalDelay),
+		"approval_duration":     isodur.FormatPython(set.ApprovalDuration),
 		"created":               pythonTime(st.Created),
 		"enabled":               pythonBool(st.Enabled),
 		"expires":               expires,
 		"fingerprint":           hex(set.Fingerprint),
 		"host":                  set.Host,
-		"interval":              pythonDuration(set.Interval),
+		"interval":              isodur.FormatPython(set.Interval),
 		"key_id":                hex(set.KeyID),
 		"last_approval_request": pythonTime(st.LastApprovalRequest),
 		"last_checked_ok":       pythonTime(st.LastCheckedOK),
 		"last_enabled":          pythonTime(st.LastEnabled),
 		"name":                  set.Name,
-		"timeout":               pythonDuration(set.Timeout),
+		"timeout":               isodur.FormatPython(set.Timeout),
 	}
 }
 
@@ -59,22 +60,4 @@ func pythonTime(t time.Time) string {
 		return t.Format("2006-01-02 15:04:05")
 	}
 	return t.Format("2006-01-02 15:04:05.000000")
-}
-
-// pythonDuration is str() of a timedelta that isn't negative.
-func pythonDuration(d time.Duration) string {
-	s := ""
-	switch days := d / (24 * time.Hour); days {
-	case 0:
-	case 1:
-		s = "1 day, "
-	default:
-		s = fmt.Sprintf("%d days, ", days)
-	}
-	d %= 24 * time.Hour
-	s += fmt.Sprintf("%d:%02d:%02d", d/time.Hour, d/time.Minute%60, d/time.Second%60)
-	if us := d / time.Microsecond % 1e6; us != 0 {
-		s += fmt.Sprintf(".%06d", us)
-	}
-	return s
 }

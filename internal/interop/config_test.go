@@ -110,8 +110,7 @@ func TestClientsConf(t *testing.T) {
 	}
 	all := regexp.MustCompile(`(?m)^[#;]([^ #;\n]|    )`).ReplaceAllString(string(shipped), "$1")
 	all = regexp.MustCompile(`(?m)^secfile = .*`).ReplaceAllString(all, "secfile = "+secfile)
-	// Its two clients have the same keys, which we refuse (reference.md,
-	// section 14).
+	// Its two clients have the same keys, which we refuse.
 	foo, bar, two := strings.Cut(all, "[bar]")
 	bar = regexp.MustCompile(`(?m)^key_id *=.*`).ReplaceAllString(bar, "key_id = "+strings.ToUpper(bKeyID[:32]+" "+bKeyID[32:]))
 	bar = regexp.MustCompile(`(?m)^fingerprint *=.*`).ReplaceAllString(bar, "fingerprint = 3e393aeaefb84c7e89e2f547b3a107558fca3a27")

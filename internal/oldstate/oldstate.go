@@ -1,7 +1,7 @@
 // Package oldstate reads the state that the Mandos server written in Python
 // leaves behind, so that an upgrade loses nothing: who was disabled stays
 // disabled, who was removed stays away, and what was set at run time stays
-// set (reference.md, section 7).
+// set.
 //
 // That state is a pickle: a program for Python, which can be made to do
 // anything. Here nothing is run: only what the old server writes is taken,

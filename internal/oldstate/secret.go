@@ -19,7 +19,7 @@ func (c *Client) SecretChanged(configured secret.Secret) bool {
 }
 
 // passphrase is what the old server seals a secret with, if the one in
-// clients.conf is configured (reference.md, section 7).
+// clients.conf is configured.
 func passphrase(configured []byte) []byte {
 	const prefix, longest = "mandos", 2048
 	if len(prefix)+hex.EncodedLen(len(configured)) <= longest {

@@ -15,7 +15,7 @@ import (
 
 // TestLife goes through a client's days. Each line says what happens at an
 // instant after the start, and then how long the client has left; the rules
-// are those of reference.md, sections 6 and 14.
+// are those of Debian's server.
 func TestLife(t *testing.T) {
 	const disabled = -1
 	bubble(t, func(t *testing.T, w *world) {
@@ -158,8 +158,7 @@ func TestReload(t *testing.T) {
 	}, setting("a"))
 }
 
-// TestFeed compares the notices with the signals of Debian's server
-// (reference.md, section 8).
+// TestFeed compares the notices with the signals of Debian's server.
 func TestFeed(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()

@@ -81,7 +81,7 @@ func configured(set client.Settings, d Digest) Configured {
 
 // merge returns the settings in force when clients.conf says set, whose
 // secret has the digest d: what it says differently than before wins, the rest
-// stays as it was changed at run time (reference.md, section 7).
+// stays as it was changed at run time. Debian's server merges so, too.
 func merge(set, current client.Settings, d Digest, was Configured, ownSecret bool) (client.Settings, bool) {
 	m := current
 	old := &was.Settings
