@@ -63,7 +63,7 @@ MUTANTS = [  # file, what it says, what it says then
     (S + "store.go", "if sum != checksum(bucket, key, item[0], item[itemHeader:]) {", "if false {"),
     (S + "store.go", "case info.Size() == 0:", "case info.Size() < 0:"),
     (S + "store.go", "case v > version:", "case v > version+1:"),
-    (S + "verify.go", "if native.Uint64(meta[56:]) != fnv1a(meta[:56]) {", "if false {"),
+    (S + "verify.go", "if native.Uint64(meta[56:]) != metaSum(meta[:56]) {", "if false {"),
     (S + "verify.go", "if id >= uint64(len(w.used)) || w.used[id] {", "if id >= uint64(len(w.used)) {"),
     (C + "status.go", "st.Enabled && now.Elapsed < st.Deadline", "st.Enabled"),
     (R + "directory.go", "if e.c.Settings.ApprovalDelay > 0 {\n\t\t\te.revoke()", "if false {\n\t\t\te.revoke()"),

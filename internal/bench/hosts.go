@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 
 	"mandos/internal/keyid"
@@ -108,11 +109,8 @@ func WriteConfig(w io.Writer, hosts []Host) error {
 	fmt.Fprint(b, "[DEFAULT]\nchecker = true\ninterval = P20D\ntimeout = P40D\nextended_timeout = P40D\n")
 	for _, h := range hosts {
 		fmt.Fprintf(b, "\n[host%d]\nhost = host%d.example.org\nkey_id = %v\nfingerprint =\nsecret =\n", h.Number, h.Number, h.KeyID())
-		text := base64.StdEncoding.EncodeToString(h.Secret())
-		for len(text) > 0 {
-			n := min(64, len(text))
-			fmt.Fprintf(b, "    %s\n", text[:n])
-			text = text[n:]
+		for line := range slices.Chunk(base64.StdEncoding.AppendEncode(nil, h.Secret()), 64) {
+			fmt.Fprintf(b, "    %s\n", line)
 		}
 	}
 	return b.Flush()

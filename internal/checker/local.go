@@ -60,17 +60,12 @@ func (Local) Run(ctx context.Context, r Request) (client.CheckResult, error) {
 	if ctx.Err() != nil {
 		return client.CheckResult{}, context.Cause(ctx)
 	}
-	var exited *exec.ExitError
-	if err != nil && !errors.As(err, &exited) && !errors.Is(err, exec.ErrWaitDelay) && limited.Err() == nil {
+	timedOut := limited.Err() != nil
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited && !errors.Is(err, exec.ErrWaitDelay) && !timedOut {
 		return client.CheckResult{}, fmt.Errorf("running the checker: %w", err)
 	}
-	return Ended(cmd.ProcessState, limited.Err() != nil, out.kept), nil
-}
-
-// Ended reads a Result from the state of a shell that was waited for.
-func Ended(state *os.ProcessState, timedOut bool, output []byte) client.CheckResult {
-	status, signal := Status(state)
-	return client.CheckResult{ExitStatus: status, Signal: signal, TimedOut: timedOut, Output: printable(output)}
+	status, signal := Status(cmd.ProcessState)
+	return client.CheckResult{ExitStatus: status, Signal: signal, TimedOut: timedOut, Output: printable(out.kept)}, nil
 }
 
 // Status returns the exit status, or the signal, that ended a process.

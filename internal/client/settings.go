@@ -42,8 +42,7 @@ type Settings struct {
 	AllowExpiredKey bool       // an OpenPGP key past its expiry still identifies it
 }
 
-// A checker gets as long as its client's interval, within these bounds
-// (reference.md, section 14).
+// A checker gets as long as its client's interval, within these bounds.
 const (
 	leastCheckLimit = 10 * time.Second
 	mostCheckLimit  = 24 * time.Hour

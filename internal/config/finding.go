@@ -71,19 +71,8 @@ func isPrint(s string) bool {
 type Findings []Finding
 
 // Errors returns the findings for which the configuration is refused.
-func (fs Findings) Errors() Findings { return fs.only(false) }
-
-// Warnings returns the findings for which nothing is refused.
-func (fs Findings) Warnings() Findings { return fs.only(true) }
-
-func (fs Findings) only(warning bool) Findings {
-	var some Findings
-	for _, f := range fs {
-		if f.Warning == warning {
-			some = append(some, f)
-		}
-	}
-	return some
+func (fs Findings) Errors() Findings {
+	return slices.DeleteFunc(slices.Clone(fs), func(f Finding) bool { return f.Warning })
 }
 
 // Err returns an *Invalid with the errors among fs, or nil if there are none.

@@ -8,7 +8,6 @@ import (
 
 	"mandos/internal/checker"
 	"mandos/internal/isodur"
-	"mandos/internal/keyid"
 	"mandos/internal/pgp"
 )
 
@@ -135,7 +134,8 @@ func (l *loader) suspectRecipients() {
 	byKeyID := map[uint64]*Client{}
 	for i := range l.clients {
 		if c := &l.clients[i]; !c.Fingerprint.IsZero() {
-			byKeyID[longKeyID(c.Fingerprint)] = c
+			id := c.Fingerprint.OpenPGPKeyID()
+			byKeyID[binary.BigEndian.Uint64(id[:])] = c
 		}
 	}
 	for r, use := range l.recipients {
@@ -147,6 +147,3 @@ func (l *loader) suspectRecipients() {
 			Problem: fmt.Sprintf("it is encrypted to the key of client %q at %s:%d", printable(owner.Name), owner.File, owner.Line), Remedy: keygen})
 	}
 }
-
-// longKeyID is the key ID of a version 4 key (RFC 9580, section 5.5.4.2).
-func longKeyID(f keyid.Fingerprint) uint64 { return binary.BigEndian.Uint64(f[len(f)-8:]) }

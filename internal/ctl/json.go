@@ -49,7 +49,7 @@ func jsonValue(c operator.Client, key string) string {
 	case bool:
 		return strconv.FormatBool(v)
 	default:
-		return itoa(c.Int(key))
+		return fmt.Sprint(c.Int(key))
 	}
 }
 

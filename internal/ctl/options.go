@@ -54,23 +54,25 @@ func newOptions(stdin io.Reader) *options {
 	set := func(property string, value any) func(context.Context, Server, operator.Client) error {
 		return func(ctx context.Context, s Server, c operator.Client) error { return s.Set(ctx, c, property, value) }
 	}
+	// pflag calls functions in the order of the command line.
+
 	// An option without a value that asks for an action.
 	simple := func(long, short, help string, do func(context.Context, Server, operator.Client) error) {
-		f := fs.VarPF(switchValue{func() {
+		fs.BoolFuncP(long, short, help, func(string) error {
 			o.actions = append(o.actions, action{long, do})
-		}}, long, short, help)
-		f.NoOptDefVal = "true"
+			return nil
+		})
 	}
 	// One with a value, which read turns into that of a property.
 	valued := func(long, short, help, property string, read func(string) (any, error)) {
-		fs.VarP(actionValue{func(s string) error {
+		fs.FuncP(long, short, help, func(s string) error {
 			v, err := read(s)
 			if err != nil {
 				return err
 			}
 			o.actions = append(o.actions, action{long, set(property, v)})
 			return nil
-		}}, long, short, help)
+		})
 	}
 	approve := func(yes bool) func(context.Context, Server, operator.Client) error {
 		return func(ctx context.Context, s Server, c operator.Client) error { return s.Approve(ctx, c, yes) }
@@ -109,25 +111,6 @@ func newOptions(stdin io.Reader) *options {
 	fs.BoolVarP(&o.help, "help", "h", false, "print this help and exit")
 	return o
 }
-
-// actionValue is a flag that acts when it is read: pflag reads flags in the
-// order of the command line.
-type actionValue struct{ set func(string) error }
-
-func (v actionValue) Set(s string) error { return v.set(s) }
-func (v actionValue) String() string     { return "" }
-func (v actionValue) Type() string       { return "" }
-
-// switchValue is one without a value.
-type switchValue struct{ set func() }
-
-func (v switchValue) Set(string) error {
-	v.set()
-	return nil
-}
-func (v switchValue) String() string   { return "" }
-func (v switchValue) Type() string     { return "bool" }
-func (v switchValue) IsBoolFlag() bool { return true }
 
 func parse(args []string, stdin io.Reader) (*options, error) {
 	o := newOptions(stdin)

@@ -1,8 +1,6 @@
 package ctl
 
 import (
-	"fmt"
-
 	"mandos/internal/operator"
 
 	"github.com/charmbracelet/x/ansi"
@@ -50,5 +48,3 @@ func (s style) client(c operator.Client, line string) string {
 	}
 	return s.paint(green, line)
 }
-
-func itoa(n int64) string { return fmt.Sprint(n) }

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"fmt"
 	"strings"
 
 	"mandos/internal/isodur"
@@ -56,7 +57,7 @@ var (
 		textColumn("Checker", "Checker"),
 		durationColumn("Extended Timeout", "ExtendedTimeout"),
 		textColumn("Expires", "Expires"),
-		column{"Last Checker Status", func(c operator.Client) string { return itoa(c.Int("LastCheckerStatus")) }},
+		column{"Last Checker Status", func(c operator.Client) string { return fmt.Sprint(c.Int("LastCheckerStatus")) }},
 	)
 )
 

@@ -117,7 +117,7 @@ func noWayBack(uid, gid int) error {
 // asOwner runs f as the owner of dir, if we are root and it is another user's:
 // then the files that f makes there are that user's, and no symbolic link of
 // that user's leads f astray.
-func asOwner(dir string, f func() error) (err error) {
+func asOwner(dir string, f func() error) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
@@ -126,11 +126,33 @@ func asOwner(dir string, f func() error) (err error) {
 	if os.Geteuid() != 0 || owner.Uid == 0 {
 		return f()
 	}
-	if err := syscall.Setresgid(-1, int(owner.Gid), -1); err != nil {
+	return withIDs(int(owner.Uid), int(owner.Gid), f)
+}
+
+// as runs f with the rights of u, and no others. Only root can.
+func as(u *user.User, f func() error) (err error) {
+	uid, gid, groups, err := ids(u)
+	if err != nil {
+		return err
+	}
+	before, err := syscall.Getgroups()
+	if err != nil {
+		return os.NewSyscallError("getgroups", err)
+	}
+	if err := syscall.Setgroups(groups); err != nil {
+		return os.NewSyscallError("setgroups", err)
+	}
+	defer func() { err = errors.Join(err, os.NewSyscallError("setgroups", syscall.Setgroups(before))) }()
+	return withIDs(uid, gid, f)
+}
+
+// withIDs runs f while root's process has the effective IDs uid and gid.
+func withIDs(uid, gid int, f func() error) (err error) {
+	if err := syscall.Setresgid(-1, gid, -1); err != nil {
 		return os.NewSyscallError("setresgid", err)
 	}
 	defer func() { err = errors.Join(err, os.NewSyscallError("setresgid", syscall.Setresgid(-1, 0, -1))) }()
-	if err := syscall.Setresuid(-1, int(owner.Uid), -1); err != nil {
+	if err := syscall.Setresuid(-1, uid, -1); err != nil {
 		return os.NewSyscallError("setresuid", err)
 	}
 	defer func() { err = errors.Join(err, os.NewSyscallError("setresuid", syscall.Setresuid(-1, 0, -1))) }()

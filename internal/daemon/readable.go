@@ -106,28 +106,3 @@ func closedTo(u *user.User, path string) (folders []string, file bool, err error
 	})
 	return folders, file, err
 }
-
-// as runs f with the rights of u, and no others. Only root can.
-func as(u *user.User, f func() error) (err error) {
-	uid, gid, groups, err := ids(u)
-	if err != nil {
-		return err
-	}
-	before, err := syscall.Getgroups()
-	if err != nil {
-		return os.NewSyscallError("getgroups", err)
-	}
-	if err := syscall.Setgroups(groups); err != nil {
-		return os.NewSyscallError("setgroups", err)
-	}
-	defer func() { err = errors.Join(err, os.NewSyscallError("setgroups", syscall.Setgroups(before))) }()
-	if err := syscall.Setresgid(-1, gid, -1); err != nil {
-		return os.NewSyscallError("setresgid", err)
-	}
-	defer func() { err = errors.Join(err, os.NewSyscallError("setresgid", syscall.Setresgid(-1, 0, -1))) }()
-	if err := syscall.Setresuid(-1, uid, -1); err != nil {
-		return os.NewSyscallError("setresuid", err)
-	}
-	defer func() { err = errors.Join(err, os.NewSyscallError("setresuid", syscall.Setresuid(-1, 0, -1))) }()
-	return f()
-}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ func (c Command) printSection(ctx context.Context, o options, fromFile bool) err
 		return err
 	}
 	b.WriteString("secret =\n")
-	for line := range chunks(base64.StdEncoding.EncodeToString(message), 64) {
+	for line := range slices.Chunk(base64.StdEncoding.AppendEncode(nil, message), 64) {
 		fmt.Fprintf(&b, "    %s\n", line)
 	}
 
@@ -163,20 +164,5 @@ func (c Command) lineReader(ctx context.Context) func(prompt string) ([]byte, er
 			err = nil
 		}
 		return bytes.TrimSpace(line), err
-	}
-}
-
-// chunks yields s in pieces of n bytes.
-func chunks(s string, n int) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for len(s) > n {
-			if !yield(s[:n]) {
-				return
-			}
-			s = s[n:]
-		}
-		if s != "" {
-			yield(s)
-		}
 	}
 }

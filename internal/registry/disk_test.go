@@ -151,10 +151,10 @@ func TestFailedFlushIsTriedAgain(t *testing.T) {
 		w.start()
 		w.checker.setDown(true, "a")
 		sleep(64 * time.Second)
-		store.Fail(errors.New("the disk is away"))
+		store.fail(errors.New("the disk is away"))
 		sleep(2 * time.Second) // its first check
 		w.wantLogged("the disk is away")
-		store.Fail(nil)
+		store.fail(nil)
 		sleep(20 * time.Second)
 		if v, _ := w.Get("a"); v.LastCheckerStatus != 1 || w.checker.runs["a"] != 1 {
 			t.Fatalf("%d checks, the last with %d; this tests nothing", w.checker.runs["a"], v.LastCheckerStatus)

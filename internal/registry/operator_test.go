@@ -253,14 +253,14 @@ func TestNoRestore(t *testing.T) {
 		w.start()
 		w.do("a", client.Disable{By: "a test"})
 		w.stop()
-		before := w.store.(*MemoryStore).Commits()
+		before := w.store.(*MemoryStore).commits
 		w.mod = func(o *Options) { o.NoRestore = true }
 		w.start()
 		w.wantFetch('a', "secret of a")
 		w.wantLogged("level=WARN", "the saved state is left aside", "MANDOS_COUNT=1")
 		w.do("b", client.Disable{By: "a test"})
 		w.stop()
-		if after := w.store.(*MemoryStore).Commits(); after != before {
+		if after := w.store.(*MemoryStore).commits; after != before {
 			t.Errorf("--no-restore wrote %d times to the store", after-before)
 		}
 		w.mod = nil
@@ -276,7 +276,7 @@ func TestFullDisk(t *testing.T) {
 		w.start()
 		w.do("b", client.Disable{By: "a test"})
 		full := errors.New("no space left on device")
-		store.Fail(full)
+		store.fail(full)
 		for _, ev := range []client.Event{client.Enable{By: "a test"}, client.Approve{By: "a test"}, client.SetSecret{By: "a test", Value: secret.New([]byte("another"))},
 			client.SetDuration{By: "a test", Property: client.PropTimeout, Value: time.Hour}} {
 			if err := w.Do("b", ev); !errors.Is(err, full) || !strings.Contains(err.Error(), "not changed") {
@@ -304,7 +304,7 @@ func TestFullDisk(t *testing.T) {
 		if !w.Counts().Unsaved {
 			t.Error("the counts don't say that the state is unsaved")
 		}
-		store.Fail(nil)
+		store.fail(nil)
 		sleep(time.Minute)
 		w.wantLogged("saved again")
 		w.restart()
@@ -316,7 +316,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestStoreThatCantBeTrusted(t *testing.T) {
 	store := &MemoryStore{}
-	store.Fail(errors.New("it is damaged"))
+	store.fail(errors.New("it is damaged"))
 	_, err := New(t.Context(), Options{Settings: []client.Settings{setting("a")}, Store: store, Checker: &fakeChecker{}, Log: discard})
 	if err == nil || !strings.Contains(err.Error(), "it is damaged") {
 		t.Errorf("starting with it: %v, want an error", err)

@@ -120,6 +120,13 @@ func (f *fakeChecker) setDown(down bool, names ...string) {
 	}
 }
 
+// fail makes Load and Commit return err from now on; nil ends that.
+func (m *MemoryStore) fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
+}
+
 // A world is a registry under test with all around it. It lives through
 // restarts.
 type world struct {

@@ -85,15 +85,16 @@ type Batch struct {
 	Unbury []Identity // deletes the grave, if there is one
 }
 
-// MemoryStore is a Store that forgets everything when the process ends, for
-// tests and self-tests.
+// MemoryStore is a Store that forgets everything when the process ends.
 type MemoryStore struct {
 	mu      sync.Mutex
 	seen    time.Time
 	records map[string]Record
 	graves  map[Identity]Grave
-	err     error
-	commits int
+
+	// For tests.
+	err     error // of Load and Commit
+	commits int   // that succeeded
 }
 
 var _ Store = (*MemoryStore)(nil)
@@ -140,18 +141,4 @@ func (m *MemoryStore) Commit(b Batch) error {
 		m.graves[g.Identity] = g
 	}
 	return nil
-}
-
-// Fail makes Load and Commit return err from now on; nil ends that.
-func (m *MemoryStore) Fail(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.err = err
-}
-
-// Commits returns how many commits succeeded.
-func (m *MemoryStore) Commits() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.commits
 }

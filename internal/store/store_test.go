@@ -332,7 +332,7 @@ func TestFewPages(t *testing.T) {
 		for i := range 2 {
 			meta := file[i*pageSize+pageHeader:][:metaSize]
 			native.PutUint64(meta[40:], pages)
-			native.PutUint64(meta[56:], fnv1a(meta[:56]))
+			native.PutUint64(meta[56:], metaSum(meta[:56]))
 		}
 		if err := os.WriteFile(path, file, 0o600); err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"os"
 )
@@ -36,7 +37,7 @@ func checkMetas(f io.ReaderAt) (m [metaSize]byte, err error) {
 			return m, fmt.Errorf("page %d: %w", i, err)
 		}
 		meta := [metaSize]byte(page[pageHeader:])
-		if native.Uint64(meta[56:]) != fnv1a(meta[:56]) {
+		if native.Uint64(meta[56:]) != metaSum(meta[:56]) {
 			return m, fmt.Errorf("page %d has a wrong checksum", i)
 		}
 		if i == 0 || native.Uint64(meta[48:]) > native.Uint64(m[48:]) {
@@ -49,13 +50,11 @@ func checkMetas(f io.ReaderAt) (m [metaSize]byte, err error) {
 	return m, nil
 }
 
-// fnv1a is the 64-bit FNV-1a hash.
-func fnv1a(b []byte) uint64 {
-	h := uint64(14695981039346656037)
-	for _, c := range b {
-		h = (h ^ uint64(c)) * 1099511628211
-	}
-	return h
+// metaSum is the checksum of what such a page says: 64-bit FNV-1a.
+func metaSum(b []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(b)
+	return h.Sum64()
 }
 
 // verify looks at the structure of a whole file: each page has exactly one

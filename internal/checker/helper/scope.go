@@ -257,8 +257,8 @@ func (m *Systemd) KillScopes(ctx context.Context) error {
 }
 
 func isDBusError(err error, name string) bool {
-	var e dbus.Error
-	return errors.As(err, &e) && e.Name == name
+	e, ok := errors.AsType[dbus.Error](err)
+	return ok && e.Name == name
 }
 
 // A held child is a process that waits to be let go before it becomes the
@@ -345,8 +345,7 @@ func (c *heldChild) wait() (*os.ProcessState, []byte, error) {
 	// Something that the shell left behind may hold the pipe.
 	_ = c.output.SetReadDeadline(time.Now().Add(outputGrace))
 	kept := c.rest(<-output)
-	var exited *exec.ExitError
-	if err != nil && !errors.As(err, &exited) {
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return nil, nil, fmt.Errorf("waiting for the checker: %w", err)
 	}
 	return c.cmd.ProcessState, kept, nil
