@@ -17,14 +17,14 @@ import (
 	"mandos/internal/config"
 )
 
-var version = "unknown" // set by the linker
+var version = "(devel)" // set by the linker
 
-// Exit statuses. Those of "test" are for scripts.
+const commandName = "mandos-checker"
+
+// Exit statuses of "test", for scripts, beside those of all commands.
 const (
-	exitOK      = 0 // the client is alive
-	exitFailure = 1 // the client is not alive; or the helper failed
-	exitUsage   = 2
-	exitNotRun  = 3 // the checker could not be run
+	exitNotAlive = 1 // the checker says that the client isn't alive
+	exitNotRun   = 3 // the checker could not be run
 )
 
 var synopsis = []string{"", "[--configdir DIR] test CLIENT"}
@@ -39,7 +39,7 @@ type options struct {
 }
 
 func table(o *options) *pflag.FlagSet {
-	fs := cmdline.New("mandos-checker")
+	fs := cmdline.New(commandName)
 	fs.StringVar(&o.configdir, "configdir", "/etc/mandos", "`DIR` with clients.conf")
 	fs.BoolVarP(&o.version, "version", "v", false, "print the version and exit")
 	fs.BoolVarP(&o.help, "help", "h", false, "print this help and exit")
@@ -51,38 +51,30 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var o options
 	fs := table(&o)
 	operands, err := cmdline.ParseOperands(fs, args)
-	status := exitFailure
 	switch {
 	case err != nil:
-		status = exitUsage
 	case o.help:
 		err = cmdline.PrintHelp(stdout, fs, synopsis, about)
 	case o.version:
-		_, err = fmt.Fprintf(stdout, "mandos-checker %s\n", version)
+		_, err = fmt.Fprintf(stdout, "%s %s\n", commandName, version)
 	case len(operands) == 0:
 		err = serve()
 	case len(operands) == 2 && operands[0] == "test":
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		var alive bool
-		alive, err = test(ctx, o.configdir, operands[1], stdout)
-		if err == nil && !alive {
-			return exitFailure
+		alive, err := test(ctx, o.configdir, operands[1], stdout)
+		switch {
+		case err != nil:
+			cmdline.Report(stderr, commandName, err)
+			return exitNotRun
+		case !alive:
+			return exitNotAlive
 		}
-		status = exitNotRun
+		return cmdline.ExitOK
 	default:
-		err = errors.New(`expected nothing, or "test" and the name of one client`)
-		status = exitUsage
+		err = cmdline.Usagef(`expected nothing, or "test" and the name of one client`)
 	}
-	switch {
-	case err == nil:
-		return exitOK
-	case status == exitUsage:
-		fmt.Fprintf(stderr, "mandos-checker: %v (see --help)\n", err)
-	default:
-		fmt.Fprintf(stderr, "mandos-checker: %v\n", err)
-	}
-	return status
+	return cmdline.Report(stderr, commandName, err)
 }
 
 // test runs one client's checker as the daemon would: it becomes the

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"mandos/internal/cmdline"
 )
 
 // TestUsage: a wrong command line is told so, and where help is; "test" says by
@@ -13,13 +15,13 @@ func TestUsage(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"--bogus", exitUsage, "mandos-checker: unknown option --bogus (see --help)\n"},
-		{"--configdir", exitUsage, "mandos-checker: --configdir needs a value (see --help)\n"},
-		{"-x", exitUsage, "mandos-checker: unknown option -x (see --help)\n"},
-		{"--version=x", exitUsage, "mandos-checker: --version: it takes no value (see --help)\n"},
-		{"test", exitUsage, `expected nothing, or "test" and the name of one client (see --help)`},
-		{"test a b", exitUsage, "(see --help)\n"},
-		{"try a", exitUsage, "(see --help)\n"},
+		{"--bogus", cmdline.ExitUsage, "mandos-checker: unknown option --bogus (see --help)\n"},
+		{"--configdir", cmdline.ExitUsage, "mandos-checker: --configdir needs a value (see --help)\n"},
+		{"-x", cmdline.ExitUsage, "mandos-checker: unknown option -x (see --help)\n"},
+		{"--version=x", cmdline.ExitUsage, "mandos-checker: --version: it takes no value (see --help)\n"},
+		{"test", cmdline.ExitUsage, `expected nothing, or "test" and the name of one client (see --help)`},
+		{"test a b", cmdline.ExitUsage, "(see --help)\n"},
+		{"try a", cmdline.ExitUsage, "(see --help)\n"},
 		{"--configdir /nonexistent test a", exitNotRun, `no client "a"`},
 	} {
 		var out, errs strings.Builder
@@ -28,7 +30,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	var out, errs strings.Builder
-	if got := run([]string{"--help"}, &out, &errs); got != exitOK || errs.Len() > 0 {
+	if got := run([]string{"--help"}, &out, &errs); got != cmdline.ExitOK || errs.Len() > 0 {
 		t.Errorf("--help: status %d, %q", got, errs.String())
 	}
 	for line := range strings.Lines(out.String()) {

@@ -1,4 +1,4 @@
-// Command mandos-checker is the privileged helper that runs the checkers of
+// Mandos-checker is the privileged helper that runs the checkers of
 // the Mandos server, each in a scope of its own. See mandos-checker(8).
 package main
 

@@ -12,8 +12,7 @@ import (
 	"mandos/internal/memory"
 )
 
-// version is set by the linker.
-var version = "(devel)"
+var version = "(devel)" // set by the linker
 
 func main() { os.Exit(run()) }
 

@@ -1,4 +1,4 @@
-// Command mandos-ctl shows and steers the clients of the Mandos server. See
+// Mandos-ctl shows and steers the clients of the Mandos server. See
 // mandos-ctl(8).
 package main
 
@@ -15,7 +15,7 @@ import (
 	"golang.org/x/term"
 )
 
-var version = "unknown" // set by the linker
+var version = "(devel)" // set by the linker
 
 func main() {
 	c := ctl.Command{

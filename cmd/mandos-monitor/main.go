@@ -1,4 +1,4 @@
-// Command mandos-monitor shows the clients of the Mandos server on a full
+// Mandos-monitor shows the clients of the Mandos server on a full
 // screen. See mandos-monitor(8).
 package main
 
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 )
 
-var version = "unknown" // set by the linker
+var version = "(devel)" // set by the linker
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)

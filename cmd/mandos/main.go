@@ -9,8 +9,7 @@ import (
 	"mandos/internal/daemon"
 )
 
-// version is set by the linker.
-var version = "(devel)"
+var version = "(devel)" // set by the linker
 
 func main() {
 	os.Exit(daemon.Command{

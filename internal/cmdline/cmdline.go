@@ -1,5 +1,5 @@
 // Package cmdline reads GNU-style command lines, with the long options
-// abbreviated as getopt_long(3) allows.
+// abbreviated as getopt_long(3) allows, and reports how a command failed.
 package cmdline
 
 import (
@@ -12,6 +12,36 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// Exit statuses of all commands.
+const (
+	ExitOK      = 0
+	ExitFailure = 1
+	ExitUsage   = 2 // for a UsageError
+)
+
+// A UsageError is the fault of the command line.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// Usagef returns a UsageError that holds what fmt.Errorf returns.
+func Usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
+
+// Report writes err, unless it is nil, as the last words of the command name,
+// and returns the command's exit status.
+func Report(stderr io.Writer, name string, err error) (status int) {
+	if err == nil {
+		return ExitOK
+	}
+	if _, ok := errors.AsType[*UsageError](err); ok {
+		fmt.Fprintf(stderr, "%s: %v (see --help)\n", name, err)
+		return ExitUsage
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", name, err)
+	return ExitFailure
+}
+
 // New returns an option table for the command name. It writes nothing by
 // itself.
 func New(name string) *pflag.FlagSet {
@@ -23,14 +53,15 @@ func New(name string) *pflag.FlagSet {
 }
 
 // Parse reads args. A long option may be abbreviated as far as it stays
-// unique. Arguments that belong to no option are an error.
+// unique. Arguments that belong to no option are an error. All errors are
+// *UsageErrors.
 func Parse(fs *pflag.FlagSet, args []string) error {
 	operands, err := ParseOperands(fs, args)
 	if err != nil {
 		return err
 	}
 	if len(operands) > 0 {
-		return fmt.Errorf("unexpected argument %q", operands[0])
+		return Usagef("unexpected argument %q", operands[0])
 	}
 	return nil
 }
@@ -38,6 +69,18 @@ func Parse(fs *pflag.FlagSet, args []string) error {
 // ParseOperands is like Parse, and returns the arguments that belong to no
 // option; they may stand anywhere.
 func ParseOperands(fs *pflag.FlagSet, args []string) ([]string, error) {
+	full, err := expandAll(fs, args)
+	if err == nil {
+		err = inWords(fs.Parse(full))
+	}
+	if err != nil {
+		return nil, &UsageError{err}
+	}
+	return fs.Args(), nil
+}
+
+// expandAll returns args with the options in full.
+func expandAll(fs *pflag.FlagSet, args []string) ([]string, error) {
 	full := make([]string, len(args))
 	copy(full, args)
 	value := false // is next: it may look like an option, and pflag takes it verbatim
@@ -70,10 +113,7 @@ func ParseOperands(fs *pflag.FlagSet, args []string) ([]string, error) {
 		}
 		value = wantsValue(fs, full[i])
 	}
-	if err := fs.Parse(full); err != nil {
-		return nil, inWords(err)
-	}
-	return fs.Args(), nil
+	return full, nil
 }
 
 // noValue is the error of an option that takes no value and was given one.

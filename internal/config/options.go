@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"mandos/internal/cmdline"
 	"mandos/internal/journal"
 )
 
@@ -91,14 +92,14 @@ func (s *Server) Where(key string) string {
 	return p.String()
 }
 
-// CheckReachable returns a *UsageError if no client could find the server:
+// CheckReachable returns a *cmdline.UsageError if no client could find the server:
 // without Zeroconf it needs a port or a socket. inherited says that systemd
 // handed it one.
 func (s *Server) CheckReachable(inherited bool) error {
 	if s.Zeroconf || s.Port != 0 || s.Socket >= 0 || inherited {
 		return nil
 	}
-	return &UsageError{fmt.Errorf("%s: clients can't find the server without Zeroconf unless --port or --socket is given", s.Where("zeroconf"))}
+	return cmdline.Usagef("%s: clients can't find the server without Zeroconf unless --port or --socket is given", s.Where("zeroconf"))
 }
 
 func longOf(key string) string {

@@ -39,18 +39,12 @@ type given struct {
 	value  string
 }
 
-// A UsageError is a command line that makes no sense: exit status 2.
-type UsageError struct{ Err error }
-
-func (e *UsageError) Error() string { return e.Err.Error() }
-func (e *UsageError) Unwrap() error { return e.Err }
-
 // ParseArgs reads the arguments that follow the command's name. The error is
-// a *UsageError.
+// a *cmdline.UsageError.
 func ParseArgs(args []string) (*CommandLine, error) {
 	cl := &CommandLine{}
 	if err := cmdline.Parse(table(cl), args); err != nil {
-		return nil, &UsageError{err}
+		return nil, err
 	}
 	return cl, nil
 }

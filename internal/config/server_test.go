@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mandos/internal/cmdline"
 )
 
 func mustArgs(t *testing.T, args ...string) *CommandLine {
@@ -167,7 +169,7 @@ func TestUsageErrors(t *testing.T) {
 			}
 			continue
 		}
-		if _, ok := errors.AsType[*UsageError](err); !ok || !strings.Contains(err.Error(), tt.want) {
+		if _, ok := errors.AsType[*cmdline.UsageError](err); !ok || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: error %v, want a usage error with %q", tt.args, err, tt.want)
 		}
 	}

@@ -15,12 +15,8 @@ import (
 	"mandos/internal/operator"
 )
 
-// Exit statuses.
-const (
-	exitOK      = 0
-	exitFailure = 1 // also of --is-enabled: not enabled
-	exitUsage   = 2
-)
+// exitNotEnabled is the exit status of --is-enabled for a disabled client.
+const exitNotEnabled = 1
 
 // A Server is what the command needs of an [operator.Conn].
 type Server interface {
@@ -58,21 +54,26 @@ type Command struct {
 func (c Command) Run(ctx context.Context) int {
 	o, err := parse(c.Args, c.Stdin)
 	if err != nil {
-		c.complain(fmt.Errorf("%w (see --help)", err))
-		return exitUsage
+		return c.complain(err)
 	}
 	status, err := c.run(ctx, o)
 	if err != nil {
-		c.complain(err)
-		return exitFailure
+		return c.complain(err)
 	}
 	return status
 }
 
-// complain writes an error, which may quote what the server says.
-func (c Command) complain(err error) {
-	fmt.Fprintf(c.Stderr, "mandos-ctl: %s\n", printableLines(err.Error()))
+// complain writes an error and returns the exit status for it.
+func (c Command) complain(err error) (status int) {
+	return cmdline.Report(c.Stderr, "mandos-ctl", harmless{err})
 }
+
+// A harmless error can't steer a terminal, though it may quote what the server
+// says.
+type harmless struct{ err error }
+
+func (h harmless) Error() string { return printableLines(h.err.Error()) }
+func (h harmless) Unwrap() error { return h.err }
 
 // printableLines is operator.Printable for a text of several lines.
 func printableLines(s string) string {
@@ -86,14 +87,14 @@ func printableLines(s string) string {
 func (c Command) run(ctx context.Context, o *options) (int, error) {
 	switch {
 	case o.help:
-		return exitOK, cmdline.PrintHelp(c.Stdout, o.table, synopsis, about)
+		return cmdline.ExitOK, cmdline.PrintHelp(c.Stdout, o.table, synopsis, about)
 	case o.version:
 		_, err := fmt.Fprintf(c.Stdout, "mandos-ctl %s\n", c.Version)
-		return exitOK, err
+		return cmdline.ExitOK, err
 	case o.check:
-		return exitOK, nil
+		return cmdline.ExitOK, nil
 	case o.completion != "":
-		return exitOK, writeCompletion(c.Stdout, o.completion, o.table)
+		return cmdline.ExitOK, writeCompletion(c.Stdout, o.completion, o.table)
 	}
 	var trace func(string)
 	if o.debug {
@@ -101,31 +102,31 @@ func (c Command) run(ctx context.Context, o *options) (int, error) {
 	}
 	server, err := c.Connect(ctx, trace)
 	if err != nil {
-		return exitFailure, err
+		return cmdline.ExitFailure, err
 	}
 	if o.watch {
 		ctx, stop := c.Interrupted(ctx)
 		defer stop()
-		return exitOK, c.watch(ctx, server, o)
+		return cmdline.ExitOK, c.watch(ctx, server, o)
 	}
 	clients, err := selected(ctx, server, o)
 	if err != nil {
-		return exitFailure, err
+		return cmdline.ExitFailure, err
 	}
 	switch {
 	case o.names:
-		return exitOK, c.print(c.names(clients))
+		return cmdline.ExitOK, c.print(c.names(clients))
 	case o.isEnabled:
 		if !clients[0].Bool("Enabled") {
-			return exitFailure, nil
+			return exitNotEnabled, nil
 		}
-		return exitOK, nil
+		return cmdline.ExitOK, nil
 	case o.why:
-		return exitOK, c.print(why(clients[0], c.Now(), time.Local))
+		return cmdline.ExitOK, c.print(why(clients[0], c.Now(), time.Local))
 	case o.json:
-		return exitOK, c.print(dump(clients))
+		return cmdline.ExitOK, c.print(dump(clients))
 	case len(o.actions) == 0:
-		return exitOK, c.print(o.tableOf(clients).render(style{colour: c.Colour}))
+		return cmdline.ExitOK, c.print(o.tableOf(clients).render(style{colour: c.Colour}))
 	}
 	return c.act(ctx, server, o.actions, clients)
 }
@@ -133,12 +134,12 @@ func (c Command) run(ctx context.Context, o *options) (int, error) {
 // act does each action for all clients before the next, in the order of the
 // command line. A failure with one client doesn't keep the others from it.
 func (c Command) act(ctx context.Context, server Server, actions []action, clients []operator.Client) (int, error) {
-	status := exitOK
+	status := cmdline.ExitOK
 	for _, a := range actions {
 		for _, client := range clients {
 			if err := a.do(ctx, server, client); err != nil {
 				c.complain(fmt.Errorf("--%s: %w", a.option, err))
-				status = exitFailure
+				status = cmdline.ExitFailure
 			}
 		}
 	}

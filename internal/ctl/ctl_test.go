@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"mandos/internal/cmdline"
 	"mandos/internal/operator"
 
 	"github.com/godbus/dbus/v5"
@@ -410,7 +411,7 @@ func TestCompletions(t *testing.T) {
 		})
 	}
 	for _, shell := range []string{"tcsh", ""} {
-		if status, script, _ := runCompletion(t, shell); status != exitUsage || script != "" {
+		if status, script, _ := runCompletion(t, shell); status != cmdline.ExitUsage || script != "" {
 			t.Errorf("%q: exit status %d, printed %q", shell, status, script)
 		}
 	}

@@ -119,7 +119,10 @@ func parse(args []string, stdin io.Reader) (*options, error) {
 		return nil, err
 	}
 	o.clients = operands
-	return o, o.validate()
+	if err := o.validate(); err != nil {
+		return nil, &cmdline.UsageError{Err: err}
+	}
+	return o, nil
 }
 
 // exclusive are pairs of options of which a command line may have one.

@@ -14,17 +14,13 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"mandos/internal/cmdline"
 	"mandos/internal/config"
 	"mandos/internal/journal"
 	"mandos/internal/memory"
 )
 
-// Exit statuses.
-const (
-	exitClean   = 0
-	exitFailure = 1
-	exitUsage   = 2
-)
+const commandName = "mandos"
 
 // A Command is one call of mandos.
 type Command struct {
@@ -37,13 +33,13 @@ type Command struct {
 func (c Command) Run(ctx context.Context) int {
 	cl, err := config.ParseArgs(c.Args)
 	if err != nil {
-		return c.usage(err)
+		return cmdline.Report(c.Stderr, commandName, err)
 	}
 	switch cl.Action {
 	case config.ShowHelp:
 		err = config.WriteHelp(c.Stdout)
 	case config.ShowVersion:
-		_, err = fmt.Fprintf(c.Stdout, "mandos %s\n", c.Version)
+		_, err = fmt.Fprintf(c.Stdout, "%s %s\n", commandName, c.Version)
 	case config.SelfTest:
 		err = selfTest(ctx, c.Stdout)
 	case config.CheckConfig:
@@ -51,16 +47,7 @@ func (c Command) Run(ctx context.Context) int {
 	default:
 		return c.serve(ctx, cl)
 	}
-	if err != nil {
-		fmt.Fprintf(c.Stderr, "mandos: %v\n", err)
-		return exitFailure
-	}
-	return exitClean
-}
-
-func (c Command) usage(err error) int {
-	fmt.Fprintf(c.Stderr, "mandos: %v\nTry 'mandos --help'.\n", err)
-	return exitUsage
+	return cmdline.Report(c.Stderr, commandName, err)
 }
 
 // checkConfigDir says so if somebody named a folder that isn't there: its
@@ -120,14 +107,14 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 			levels = journal.Debug()
 		}
 	}
-	log := journal.Open("mandos", levels)
+	log := journal.Open(commandName, levels)
 	defer journal.Settle(log) // so that journalctl -u shows why we didn't start
 	if err := checkConfigDir(cl); err != nil {
 		return failed(ctx, log, err)
 	}
 	logFindings(log, found)
 	if found.Err() != nil {
-		return exitFailure
+		return cmdline.ExitFailure
 	}
 	err := Run(ctx, Options{
 		Config: cfg, Clients: clients, Log: log, Version: c.Version,
@@ -136,18 +123,15 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 			return config.Load(cl, config.LoadOptions{})
 		},
 	})
-	if usage, ok := errors.AsType[*config.UsageError](err); ok {
-		return c.usage(usage)
-	}
-	if err != nil {
+	if _, usage := errors.AsType[*cmdline.UsageError](err); err != nil && !usage {
 		return failed(ctx, log, err)
 	}
-	return exitClean
+	return cmdline.Report(c.Stderr, commandName, err)
 }
 
 func failed(ctx context.Context, log *slog.Logger, err error) int {
 	journal.Failed.Log(ctx, log.With(journal.Component("daemon")), journal.Err(err))
-	return exitFailure
+	return cmdline.ExitFailure
 }
 
 func logFindings(log *slog.Logger, found config.Findings) {

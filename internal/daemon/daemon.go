@@ -21,6 +21,7 @@ import (
 	"mandos/internal/busapi"
 	"mandos/internal/checker"
 	"mandos/internal/client"
+	"mandos/internal/cmdline"
 	"mandos/internal/config"
 	"mandos/internal/journal"
 	"mandos/internal/keytls"
@@ -53,7 +54,7 @@ type daemon struct {
 }
 
 // Run serves clients until ctx ends, and then stops in good order, which takes
-// at most some six seconds. A *config.UsageError is about the command line.
+// at most some six seconds. A *cmdline.UsageError is about the command line.
 func Run(ctx context.Context, o Options) error {
 	d := &daemon{Options: o, log: o.Log.With(journal.Component("daemon"))}
 
@@ -114,7 +115,7 @@ func clientTLS(policy keytls.Policy) func(net.Conn) server.TLS {
 	return func(conn net.Conn) server.TLS { return keytls.Client(conn, cfg) }
 }
 
-// policy reads the priority string. A *config.UsageError is about the command
+// policy reads the priority string. A *cmdline.UsageError is about the command
 // line.
 func policy(cfg *config.Server) (keytls.Policy, error) {
 	p, err := keytls.ParsePriority(cfg.Priority)
@@ -124,7 +125,7 @@ func policy(cfg *config.Server) (keytls.Policy, error) {
 	where := cfg.Where("priority")
 	err = fmt.Errorf("%s: %w", where, err)
 	if strings.HasPrefix(where, "--") {
-		err = &config.UsageError{Err: err}
+		err = &cmdline.UsageError{Err: err}
 	}
 	return p, err
 }

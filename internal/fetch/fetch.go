@@ -77,6 +77,8 @@ func table(o *options) *pflag.FlagSet {
 	return fs
 }
 
+const commandName = "mandos-client"
+
 // A Command is one run of mandos-client.
 type Command struct {
 	Args    []string // without the command's name
@@ -92,12 +94,9 @@ func (c Command) Run(ctx context.Context) int {
 	var o options
 	fs := table(&o)
 	log := &notes{w: c.Stderr}
-	if err := cmdline.Parse(fs, c.Args); err != nil {
-		log.error("", fmt.Errorf("%w (see --help)", err))
-		return 2
-	}
-	var err error
+	err := cmdline.Parse(fs, c.Args)
 	switch {
+	case err != nil:
 	case o.help:
 		err = cmdline.PrintHelp(c.Stdout, fs, synopsis, about)
 	case o.usage:
@@ -108,20 +107,8 @@ func (c Command) Run(ctx context.Context) int {
 		log.debug = o.debug
 		err = c.run(ctx, o, log)
 	}
-	if err != nil {
-		log.error("", err)
-		if _, ok := errors.AsType[usageError](err); ok {
-			return 2
-		}
-		return 1
-	}
-	return 0
+	return cmdline.Report(log, commandName, err)
 }
-
-// A usageError is the fault of an option.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func (c Command) run(ctx context.Context, o options, log *notes) error {
 	retry, err := seconds("--retry", o.retry, 0.001)
@@ -145,10 +132,10 @@ func (c Command) run(ctx context.Context, o options, log *notes) error {
 	var policy keytls.Policy
 	if o.priority != "" {
 		if policy, err = keytls.ParsePriority(o.priority); err != nil {
-			return usagef("--priority: %w", err)
+			return cmdline.Usagef("--priority: %w", err)
 		}
 		if !slices.Contains(policy.Versions, wire.VersionTLS13) {
-			return usagef("--priority %s: it leaves no TLS 1.3, and this client speaks nothing else", o.priority)
+			return cmdline.Usagef("--priority %s: it leaves no TLS 1.3, and this client speaks nothing else", o.priority)
 		}
 	}
 	warnOfIgnored(o, log)
@@ -203,7 +190,7 @@ func (c Command) print(ctx context.Context, password []byte) error {
 func seconds(option string, s, least float64) (time.Duration, error) {
 	// Beyond a year, NaN and infinity: nobody means that.
 	if math.IsNaN(s) || s < least || s > 365*24*3600 {
-		return 0, usagef("%s %v: it must be from %v to %d seconds", option, s, least, 365*24*3600)
+		return 0, cmdline.Usagef("%s %v: it must be from %v to %d seconds", option, s, least, 365*24*3600)
 	}
 	return time.Duration(s * float64(time.Second)), nil
 }

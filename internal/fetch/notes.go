@@ -14,10 +14,15 @@ type notes struct {
 	last  map[string]string // the last error of each server
 }
 
-func (n *notes) line(format string, args ...any) {
+// Write implements [io.Writer]; it is given whole lines.
+func (n *notes) Write(line []byte) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	fmt.Fprintf(n.w, "mandos-client: "+format+"\n", args...)
+	return n.w.Write(line)
+}
+
+func (n *notes) line(format string, args ...any) {
+	fmt.Fprintf(n, commandName+": "+format+"\n", args...)
 }
 
 // tell writes with --debug only.
@@ -29,15 +34,10 @@ func (n *notes) tell(format string, args ...any) {
 
 func (n *notes) warn(format string, args ...any) { n.line("warning: "+format, args...) }
 
-// error writes an error about a server or, if about is empty, of the program.
-// The error that the server had before isn't written again: a server may be
-// asked for hours.
+// error writes an error about a server, unless it is the one that the server
+// had before: a server may be asked for hours.
 func (n *notes) error(about string, err error) {
 	text := err.Error()
-	if about == "" {
-		n.line("%s", text)
-		return
-	}
 	n.mu.Lock()
 	repeated := n.last[about] == text
 	if n.last == nil || len(n.last) > 1000 { // servers come and go

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mandos/internal/cmdline"
 )
 
 // A server is where a Mandos server may be.
@@ -43,7 +45,7 @@ func parseInterfaces(values []string) (interfaces, error) {
 			use.none = true
 		case len(name) > 15 || strings.ContainsAny(name, "/ \t\n%") || name == "." || name == "..":
 			// 15 is IFNAMSIZ-1.
-			return interfaces{}, usagef("--interface: %q can't be the name of a network interface", name)
+			return interfaces{}, cmdline.Usagef("--interface: %q can't be the name of a network interface", name)
 		case !slices.Contains(use.names, name):
 			use.names = append(use.names, name)
 			if !use.none {
@@ -59,22 +61,22 @@ func parseInterfaces(values []string) (interfaces, error) {
 func parseConnect(s string, use interfaces) (server, error) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
-		return server{}, usagef("--connect %s: no port; it is ADDRESS:PORT", s)
+		return server{}, cmdline.Usagef("--connect %s: no port; it is ADDRESS:PORT", s)
 	}
 	host, portText := s[:i], s[i+1:]
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil || port == 0 {
-		return server{}, usagef("--connect %s: %q is no port; it is a number from 1 to 65535", s, portText)
+		return server{}, cmdline.Usagef("--connect %s: %q is no port; it is a number from 1 to 65535", s, portText)
 	}
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		if inner, ok = strings.CutSuffix(inner, "]"); !ok {
-			return server{}, usagef("--connect %s: a bracket is missing", s)
+			return server{}, cmdline.Usagef("--connect %s: a bracket is missing", s)
 		}
 		host = inner
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
-		return server{}, usagef("--connect %s: %q is no IPv6 or IPv4 address; names can't be looked up before the disk is there", s, host)
+		return server{}, cmdline.Usagef("--connect %s: %q is no IPv6 or IPv4 address; names can't be looked up before the disk is there", s, host)
 	}
 	one := ""
 	if len(use.names) == 1 {
@@ -82,19 +84,19 @@ func parseConnect(s string, use interfaces) (server, error) {
 	}
 	if addr.Is6() && (addr.IsLinkLocalUnicast() || addr.IsLinkLocalMulticast()) && addr.Zone() == "" {
 		if one == "" {
-			return server{}, usagef("--connect %s: a link-local address needs its interface: %s%%INTERFACE, or --interface with one name", s, host)
+			return server{}, cmdline.Usagef("--connect %s: a link-local address needs its interface: %s%%INTERFACE, or --interface with one name", s, host)
 		}
 		addr, one = addr.WithZone(one), ""
 	}
 	if zone := addr.Zone(); zone != "" && one != "" {
 		if zone != one {
-			return server{}, usagef("--connect %s: it names another interface than --interface %s", s, one)
+			return server{}, cmdline.Usagef("--connect %s: it names another interface than --interface %s", s, one)
 		}
 		one = ""
 	}
 	switch {
 	case addr.IsUnspecified(), addr.IsMulticast():
-		return server{}, usagef("--connect %s: %v isn't the address of a server", s, addr)
+		return server{}, cmdline.Usagef("--connect %s: %v isn't the address of a server", s, addr)
 	case addr.IsLoopback():
 		one = "" // reached by the loopback interface alone
 	}

@@ -92,11 +92,9 @@ type Command struct {
 func (c Command) Run(ctx context.Context) int {
 	var o options
 	fs := table(&o)
-	if err := cmdline.Parse(fs, c.Args); err != nil {
-		return c.fail(2, fmt.Errorf("%w (see --help)", err))
-	}
-	var err error
+	err := cmdline.Parse(fs, c.Args)
 	switch {
+	case err != nil:
 	case o.help:
 		err = cmdline.PrintHelp(c.Stdout, fs, synopsis, about)
 	case o.version:
@@ -104,23 +102,7 @@ func (c Command) Run(ctx context.Context) int {
 	default:
 		err = c.run(ctx, o, fs.Changed("passfile"))
 	}
-	if usage, ok := errors.AsType[usageError](err); ok {
-		return c.fail(2, fmt.Errorf("%w (see --help)", usage))
-	}
-	if err != nil {
-		return c.fail(1, err)
-	}
-	return 0
-}
-
-// A usageError is the fault of an option.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-func (c Command) fail(status int, err error) int {
-	fmt.Fprintf(c.Stderr, "mandos-keygen: %v\n", err)
-	return status
+	return cmdline.Report(c.Stderr, "mandos-keygen", err)
 }
 
 func (c Command) run(ctx context.Context, o options, fromFile bool) error {
@@ -140,7 +122,7 @@ func (c Command) run(ctx context.Context, o options, fromFile bool) error {
 		o.name = name
 	}
 	if err := checkName(o.name); err != nil {
-		return usagef("%w", err) // --name gives another
+		return cmdline.Usagef("%w", err) // --name gives another
 	}
 	if fromFile || o.password {
 		return c.printSection(ctx, o, fromFile)
@@ -178,7 +160,7 @@ func makeKeys(ctx context.Context, o options, now time.Time) error {
 		option, kind string
 	}{{"--type", o.kind}, {"--subtype", o.subKind}} {
 		if !strings.EqualFold(given.kind, "RSA") {
-			return usagef("%s %s: RSA is the only type of OpenPGP key that mandos-keygen makes", given.option, given.kind)
+			return cmdline.Usagef("%s %s: RSA is the only type of OpenPGP key that mandos-keygen makes", given.option, given.kind)
 		}
 	}
 	for _, given := range []struct {
@@ -186,12 +168,12 @@ func makeKeys(ctx context.Context, o options, now time.Time) error {
 		bits   int
 	}{{"--length", o.bits}, {"--sublength", o.subBits}} {
 		if given.bits < pgp.MinBits || given.bits > pgp.MaxBits {
-			return usagef("%s: an OpenPGP key of %d bits: from %d to %d are possible", given.option, given.bits, pgp.MinBits, pgp.MaxBits)
+			return cmdline.Usagef("%s: an OpenPGP key of %d bits: from %d to %d are possible", given.option, given.bits, pgp.MinBits, pgp.MaxBits)
 		}
 	}
 	lifetime, err := pgp.ParseLifetime(o.expire, now)
 	if err != nil {
-		return usagef("--expire: %w", err)
+		return cmdline.Usagef("--expire: %w", err)
 	}
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return fmt.Errorf("making the key directory: %w", err)
@@ -211,7 +193,7 @@ func makeKeys(ctx context.Context, o options, now time.Time) error {
 	case errors.Is(err, errInterrupted):
 		return err
 	case err != nil:
-		return usagef("--tls-keytype: %w", err)
+		return cmdline.Usagef("--tls-keytype: %w", err)
 	}
 	private, public, err := clientkeys.EncodeTLSKey(tlsKey)
 	if err != nil {

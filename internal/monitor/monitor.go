@@ -19,13 +19,6 @@ import (
 	tea "charm.land/bubbletea/v2"
 )
 
-// Exit statuses.
-const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
-)
-
 // A Command is one run of mandos-monitor.
 type Command struct {
 	Args     []string // without the command's name
@@ -51,12 +44,9 @@ func (c Command) Run(ctx context.Context) int {
 	fs := cmdline.New("mandos-monitor")
 	version := fs.Bool("version", false, "print the version and exit")
 	help := fs.BoolP("help", "h", false, "print this help and exit")
-	if err := cmdline.Parse(fs, c.Args); err != nil {
-		fmt.Fprintf(c.Stderr, "mandos-monitor: %v (see --help)\n", err)
-		return exitUsage
-	}
-	var err error
+	err := cmdline.Parse(fs, c.Args)
 	switch {
+	case err != nil:
 	case *help:
 		err = cmdline.PrintHelp(c.Stdout, fs, synopsis, about)
 	case *version:
@@ -66,11 +56,7 @@ func (c Command) Run(ctx context.Context) int {
 	default:
 		err = c.run(ctx)
 	}
-	if err != nil {
-		fmt.Fprintf(c.Stderr, "mandos-monitor: %v\n", err)
-		return exitFailure
-	}
-	return exitOK
+	return cmdline.Report(c.Stderr, "mandos-monitor", err)
 }
 
 func (c Command) run(ctx context.Context) error {
