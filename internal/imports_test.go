@@ -22,6 +22,7 @@ import (
 // layers, from the ground up. A package imports only packages of the layers
 // before its own. A new package must be placed here.
 var layers = [][]string{
+	{"internal/testenv"}, // imported by tests, and what is made for them, only
 	{"internal/cmdline", "internal/cores", "internal/daemon/daemontest", "internal/isodur", "internal/journal", "internal/keyid", "internal/memory", "internal/memory/memorytest", "internal/sd", "internal/secret", "internal/sysbus"},
 	{"internal/keytls/wire", "internal/mdns", "internal/pgp"},
 	{"internal/keytls/peerkey", "internal/keytls/schedule"},

@@ -22,6 +22,7 @@ import (
 
 	"mandos/internal/clientkeys"
 	"mandos/internal/keytls"
+	"mandos/internal/testenv"
 )
 
 // These tests run the client on a real link: a pair of virtual Ethernet
@@ -38,13 +39,9 @@ type link struct {
 
 func newLink(t *testing.T) *link {
 	t.Helper()
-	if os.Getuid() != 0 {
-		missing(t, "root, for network namespaces")
-	}
+	testenv.Root(t, "for network namespaces")
 	for program, pkg := range map[string]string{"ip": "iproute2", "unshare": "util-linux", "setpriv": "util-linux", "avahi-daemon": "avahi-daemon"} {
-		if _, err := exec.LookPath(program); err != nil {
-			missing(t, program+": install "+pkg)
-		}
+		testenv.Program(t, program, pkg)
 	}
 	id := fmt.Sprintf("mc%d-%d", os.Getpid(), nextLink())
 	l := &link{t: t, client: id + "c", server: id + "s", keys: makeKeys(t), password: password}
@@ -76,14 +73,6 @@ var nextLink = func() func() int {
 	n := 0
 	return func() int { mu.Lock(); defer mu.Unlock(); n++; return n }
 }()
-
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("missing: " + what)
-	}
-	t.Skip("needs " + what)
-}
 
 func (l *link) must(name string, args ...string) {
 	l.t.Helper()

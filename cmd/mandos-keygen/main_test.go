@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"mandos/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
@@ -14,12 +16,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	for name, pkg := range map[string]string{"gpg": "gnupg", "certtool": "gnutls-bin", "openssl": "openssl"} {
-		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is missing: install %s", name, pkg)
-			}
-			t.Skipf("needs %s: install %s", name, pkg)
-		}
+		testenv.Program(t, name, pkg)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",

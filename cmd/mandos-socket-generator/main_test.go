@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mandos/internal/testenv"
 )
 
 // run runs the generator on a mandos.conf, and returns the lines that it
@@ -173,13 +175,7 @@ func TestNoFile(t *testing.T) {
 
 // TestVerify has systemd read what was written.
 func TestVerify(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("install systemd: ", err)
-	}
+	analyze := testenv.Program(t, "systemd-analyze", "systemd")
 	for _, conf := range []string{"[DEFAULT]\naddress = fe80::1\ninterface = eth0\nport = 7\n", "[DEFAULT]\nuse_ipv6 = no\n"} {
 		_, text, err := run(t, conf)
 		if err != nil || text == "" {
@@ -207,12 +203,7 @@ func TestVerify(t *testing.T) {
 // up, the socket is started.
 func TestInterface(t *testing.T) {
 	const systemd = "/lib/systemd/systemd"
-	if _, err := os.Stat(systemd); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("install systemd: ", err)
-	}
+	testenv.Program(t, systemd, "systemd")
 	const device = "sys-subsystem-net-devices-br\\x2dlan.device"
 	for _, test := range []struct {
 		conf                 string

@@ -18,20 +18,8 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"mandos/internal/journal"
+	"mandos/internal/testenv"
 )
-
-// need returns the path of a program that a test can't do without.
-func need(t *testing.T, program, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing: install %s", program, pkg)
-		}
-		t.Skipf("%s is missing: install %s", program, pkg)
-	}
-	return path
-}
 
 // A bus is a private system bus at a fixed address, so that it can be restarted.
 type bus struct {
@@ -42,7 +30,7 @@ type bus struct {
 }
 
 func newBus(t *testing.T) *bus {
-	need(t, "dbus-daemon", "dbus")
+	testenv.Program(t, "dbus-daemon", "dbus")
 	dir := t.TempDir()
 	b := &bus{t: t, dir: dir, addr: "unix:path=" + filepath.Join(dir, "socket")}
 	config := `<busconfig><type>system</type><listen>` + b.addr + `</listen><auth>EXTERNAL</auth>
@@ -545,14 +533,9 @@ func TestBusComesAndGoes(t *testing.T) {
 // TestRealAvahi announces through a real avahi-daemon, alone on a dummy
 // link in a network namespace, and finds the service with it.
 func TestRealAvahi(t *testing.T) {
-	need(t, "avahi-daemon", "avahi-daemon")
-	need(t, "unshare", "util-linux")
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("a network namespace needs root")
-		}
-		t.Skip("a network namespace needs root")
-	}
+	testenv.Program(t, "avahi-daemon", "avahi-daemon")
+	testenv.Program(t, "unshare", "util-linux")
+	testenv.Root(t, "for a network namespace")
 	b := newBus(t)
 	b.start()
 	a := announce(t, both)

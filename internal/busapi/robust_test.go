@@ -19,6 +19,7 @@ import (
 	"mandos/internal/client"
 	"mandos/internal/interop"
 	"mandos/internal/registry"
+	"mandos/internal/testenv"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -130,9 +131,7 @@ func ownBus(t *testing.T) (start func() *exec.Cmd) {
 		t.Fatal(err)
 	}
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+dir+"/bus")
-	if _, err := exec.LookPath("dbus-daemon"); err != nil {
-		interop.Missing(t, "dbus-daemon")
-	}
+	testenv.Program(t, "dbus-daemon", "dbus")
 	return func() *exec.Cmd {
 		os.Remove(filepath.Join(dir, "bus"))
 		cmd := exec.Command("dbus-daemon", "--config-file="+conf, "--nofork", "--nopidfile", "--print-address=1")

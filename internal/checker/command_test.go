@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"mandos/internal/testenv"
 )
 
 // Each template as Python's % operator with a mapping of quoted values
@@ -100,13 +102,7 @@ func TestQuoteLive(t *testing.T) {
 // ask runs a Python program with the JSON of in on stdin, and reads out.
 func ask(t *testing.T, program string, in, out any) {
 	t.Helper()
-	const python = "/usr/bin/python3"
-	if _, err := os.Stat(python); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("install python3")
-	}
+	python := testenv.Program(t, "/usr/bin/python3", "python3")
 	question, err := json.Marshal(in)
 	if err != nil {
 		t.Fatal(err)

@@ -13,19 +13,8 @@ import (
 	"testing"
 
 	"mandos/internal/keyid"
+	"mandos/internal/testenv"
 )
-
-func tool(t testing.TB, name, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing: install %s", name, pkg)
-		}
-		t.Skipf("needs %s: install %s", name, pkg)
-	}
-	return path
-}
 
 func run(t testing.TB, name string, args ...string) []byte {
 	t.Helper()
@@ -59,7 +48,7 @@ func write(t testing.TB, kind string) (public, private string) {
 }
 
 func TestTLSKeyAsOthersSeeIt(t *testing.T) {
-	certtool, openssl := tool(t, "certtool", "gnutls-bin"), tool(t, "openssl", "openssl")
+	certtool, openssl := testenv.Program(t, "certtool", "gnutls-bin"), testenv.Program(t, "openssl", "openssl")
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa", "ED25519"} {
 		t.Run(kind, func(t *testing.T) {
 			public, private := write(t, kind)
@@ -84,7 +73,7 @@ func TestTLSKeyAsOthersSeeIt(t *testing.T) {
 }
 
 func TestReadTLSPairOfOthers(t *testing.T) {
-	certtool, openssl := tool(t, "certtool", "gnutls-bin"), tool(t, "openssl", "openssl")
+	certtool, openssl := testenv.Program(t, "certtool", "gnutls-bin"), testenv.Program(t, "openssl", "openssl")
 	for name, private := range map[string][]string{
 		"certtool ed25519":        {certtool, "--generate-privkey", "--key-type=ed25519"},
 		"certtool ecdsa":          {certtool, "--generate-privkey", "--key-type=ecdsa", "--no-text"},

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	ini1 "gopkg.in/ini.v1"
+
+	"mandos/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew; those of the INI dialect need /usr/bin/python3")
@@ -55,13 +57,7 @@ func TestDialectLive(t *testing.T) { compareDialect(t, askPython(t)) }
 
 func askPython(t *testing.T) []byte {
 	t.Helper()
-	const python = "/usr/bin/python3"
-	if _, err := os.Stat(python); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("install python3")
-	}
+	python := testenv.Program(t, "/usr/bin/python3", "python3")
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), python, "testdata/golden.py", "testdata/ini")
 	cmd.Stderr = &stderr

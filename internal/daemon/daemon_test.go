@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mandos/internal/testenv"
 )
 
 // TestNoOptions is the manual's first example: nothing but a folder. The
@@ -112,13 +114,12 @@ func TestOrdinaryUser(t *testing.T) {
 // TestLinkLocal is the manual's third example: one interface, and its
 // link-local address.
 func TestLinkLocal(t *testing.T) {
-	need(t, os.Geteuid() == 0, "root, for network namespaces")
-	_, err := exec.LookPath("ip")
-	need(t, err == nil, "ip (Debian's package iproute2)")
+	testenv.Root(t, "for network namespaces")
+	testenv.Program(t, "ip", "iproute2")
 	ip := func(args ...string) {
 		t.Helper()
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			need(t, false, fmt.Sprintf("network namespaces (ip %s: %v: %s)", strings.Join(args, " "), err, out))
+			testenv.Need(t, false, fmt.Sprintf("network namespaces (ip %s: %v: %s)", strings.Join(args, " "), err, out))
 		}
 	}
 	ns := []string{fmt.Sprintf("mandos-test-%d-a", os.Getpid()), fmt.Sprintf("mandos-test-%d-b", os.Getpid())}

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mandos/internal/testenv"
 )
 
 // TestPrivileges: started as root, it serves as somebody else, for good.
 func TestPrivileges(t *testing.T) {
-	need(t, os.Geteuid() == 0, "root, to give it up")
+	testenv.Root(t, "to give it up")
 	a := newMember(t, "a")
 	dir := folder(t, a.section())
 	// Root's alone, as an administrator would have it.
@@ -77,7 +79,7 @@ func TestPrivileges(t *testing.T) {
 // TestStateOwner: in a folder of the server's user, root makes files that
 // are that user's, so that the service can use them later.
 func TestStateOwner(t *testing.T) {
-	need(t, os.Geteuid() == 0, "root, to be somebody else")
+	testenv.Root(t, "to be somebody else")
 	const uid = 12345
 	state := filepath.Join(folder(t), "state")
 	if err := os.Mkdir(state, 0o700); err != nil {

@@ -60,18 +60,6 @@ func clientMain(addr string) int {
 // deadline is how long a test waits for what must happen.
 const deadline = 30 * time.Second
 
-// need ends a test that can't run here: as a failure where CI relies on it.
-func need(t *testing.T, ok bool, what string) {
-	t.Helper()
-	switch {
-	case ok:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("this test needs %s", what)
-	default:
-		t.Skipf("this test needs %s", what)
-	}
-}
-
 // A member is a client of a test's server.
 type member struct {
 	name   string

@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"mandos/internal/config"
+	"mandos/internal/testenv"
 )
 
 // TestUnreadable: root is told which secfiles the service's user can't read,
 // and the command that is named mends it.
 func TestUnreadable(t *testing.T) {
-	need(t, os.Geteuid() == 0, "root, to become another user")
+	testenv.Root(t, "to become another user")
 	u, err := user.Lookup("nobody")
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mandos/internal/testenv"
 )
 
 // TestActivation: sockets that systemd made, IPv6 and IPv4, are all served.
@@ -203,8 +205,7 @@ func unusedAddr(t *testing.T) string {
 // TestSystemdSocketActivate runs the server under systemd's own tool, which
 // starts it at the first connection.
 func TestSystemdSocketActivate(t *testing.T) {
-	tool, err := exec.LookPath("systemd-socket-activate")
-	need(t, err == nil, "systemd-socket-activate (Debian's package systemd)")
+	tool := testenv.Program(t, "systemd-socket-activate", "systemd")
 	a := newMember(t, "a")
 	under := func(tool string, options ...string) func(*exec.Cmd) {
 		return func(cmd *exec.Cmd) {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mandos/internal/testenv"
 )
 
 // Debian is Debian's mandos and mandos-client, unpacked by make deps. A test
@@ -42,17 +44,12 @@ func DebianRoot(t testing.TB) string {
 		}
 		root = filepath.Join(cache, "mandos-go/debian/current")
 	}
-	if _, err := os.Stat(filepath.Join(root, "usr/sbin/mandos")); err != nil {
-		Missing(t, fmt.Sprintf("Debian's mandos (%v)", err))
+	_, err := os.Stat(filepath.Join(root, "usr/sbin/mandos"))
+	testenv.Need(t, err == nil, fmt.Sprintf("Debian's mandos (%v): make deps", err))
+	for program, pkg := range map[string]string{"/usr/bin/python3": "python3", "dbus-daemon": "dbus", "gpg": "gnupg", "certtool": "gnutls-bin"} {
+		testenv.Program(t, program, pkg)
 	}
-	for _, program := range []string{"/usr/bin/python3", "dbus-daemon", "gpg", "certtool"} {
-		if _, err := exec.LookPath(program); err != nil {
-			Missing(t, err.Error())
-		}
-	}
-	if err := exec.Command("/usr/bin/python3", "-c", "import dbus, gi").Run(); err != nil {
-		Missing(t, "python3-dbus and python3-gi")
-	}
+	testenv.Need(t, exec.Command("/usr/bin/python3", "-c", "import dbus, gi").Run() == nil, "python3-dbus and python3-gi")
 	return root
 }
 

@@ -111,16 +111,6 @@ func command(start []string, args ...string) *exec.Cmd {
 	return exec.Command(start[0], slices.Concat(start[1:], args)...)
 }
 
-// Missing ends a test that needs something this machine doesn't have: skipped
-// on a developer's machine, failed in CI.
-func Missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("missing: %s; run: make deps", what)
-	}
-	t.Skipf("missing: %s; run: make deps", what)
-}
-
 // Folder makes a temporary folder that every user may enter, as servers drop
 // their privileges, with a path short enough for a Unix socket in it.
 func Folder(t testing.TB) string {

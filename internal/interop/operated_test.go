@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"mandos/internal/testenv"
 )
 
 // An operated is a server with its operators' bus.
@@ -169,9 +171,7 @@ type screen struct {
 
 func (o *operated) screen(t testing.TB, program []string, env ...string) *screen {
 	t.Helper()
-	if _, err := exec.LookPath("tmux"); err != nil {
-		Missing(t, "tmux")
-	}
+	testenv.Program(t, "tmux", "tmux")
 	s := &screen{t, []string{"tmux", "-f", "/dev/null", "-S", Folder(t) + "/tmux"}}
 	args := append([]string{"new-session", "-d", "-x", "100", "-y", "30", "env", "DBUS_SYSTEM_BUS_ADDRESS=" + o.bus, "LC_ALL=C.UTF-8"}, env...)
 	output(t, command(s.tmux, append(args, program...)...))

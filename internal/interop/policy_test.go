@@ -12,15 +12,15 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
+
+	"mandos/internal/testenv"
 )
 
 // TestPolicy: with the policy that is installed, a user who is neither root
 // nor the daemon can call no method of any object, our own interfaces,
 // Introspect and ObjectManager included, send it no signal, and hears none.
 func TestPolicy(t *testing.T) {
-	if os.Getuid() != 0 {
-		Missing(t, "root, to be another user")
-	}
+	testenv.Root(t, "to be another user")
 	policy, err := os.ReadFile("../../dbus-1/mandos.conf")
 	if err != nil {
 		t.Fatal(err)

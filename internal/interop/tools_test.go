@@ -11,20 +11,17 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"mandos/internal/testenv"
 )
 
 // TestTools: what people look at a bus with shows all of our API, and can use
 // it: busctl, gdbus, and GLib's proxies, on which d-feet, D-Spy and Bustle
 // stand.
 func TestTools(t *testing.T) {
-	for _, tool := range []string{"busctl", "gdbus"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			Missing(t, tool)
-		}
-	}
-	if err := exec.Command("/usr/bin/python3", "-c", "import gi").Run(); err != nil {
-		Missing(t, "python3-gi")
-	}
+	testenv.Program(t, "busctl", "systemd")
+	testenv.Program(t, "gdbus", "libglib2.0-bin")
+	testenv.Need(t, exec.Command("/usr/bin/python3", "-c", "import gi").Run() == nil, "python3-gi")
 	o := Ours(t).operate(t, section("one", "interval = P1D", "timeout = P2D"), section("näme two", "interval = P1D", "timeout = P2D"))
 	paths := []string{"/clients/one", "/clients/n_c3_a4me_20two"}
 	run := func(program ...string) string {
@@ -135,9 +132,7 @@ func TestCompletions(t *testing.T) {
 	} {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
-			if _, err := exec.LookPath(shell); err != nil {
-				Missing(t, shell)
-			}
+			testenv.Program(t, shell, shell)
 			o := ours.operate(t, section("alpha"), section("beta two"), section("gamma"))
 			s := o.screen(t, tt.program, path, "HOME="+Folder(t), "PS1=$ ")
 			s.shows(`[$>#%] *\n`)

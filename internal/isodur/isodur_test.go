@@ -3,11 +3,12 @@ package isodur
 import (
 	"encoding/json"
 	"math"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"mandos/internal/testenv"
 )
 
 func TestParse(t *testing.T) {
@@ -126,13 +127,7 @@ func TestFormat(t *testing.T) {
 
 // TestFormatPythonLive holds FormatPython against Python itself.
 func TestFormatPythonLive(t *testing.T) {
-	const python = "/usr/bin/python3"
-	if _, err := os.Stat(python); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("install python3")
-	}
+	python := testenv.Program(t, "/usr/bin/python3", "python3")
 	var us []int64
 	for _, n := range []int64{0, 1, 999999, 1e6, 59e6, 60e6, 3600e6, 86399e6, 86400e6, 2 * 86400e6, 31449600e6, 9223372036854775} {
 		us = append(us, n, -n)

@@ -18,26 +18,11 @@ import (
 
 	"mandos/internal/keytls/peerkey"
 	"mandos/internal/keytls/wire"
+	"mandos/internal/testenv"
 )
 
 // gnutlsPriority is what Mandos's own peers use, with room for a group list.
 const gnutlsPriority = "SECURE128:!CTYPE-X.509:+CTYPE-RAWPK:!RSA:!VERS-ALL:+VERS-TLS1.3:%PROFILE_ULTRA"
-
-// needProgram returns the program's path. Where it is missing, the test fails
-// in CI and is skipped elsewhere.
-func needProgram(t *testing.T, name, debianPackage string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		return path
-	case os.Getenv("CI") == "true":
-		t.Fatalf("%s is missing: install Debian's package %s", name, debianPackage)
-	default:
-		t.Skipf("%s is missing: install Debian's package %s", name, debianPackage)
-	}
-	return ""
-}
 
 // pemFiles writes key's halves as GnuTLS's programs read them.
 func pemFiles(t *testing.T, key crypto.Signer) (public, private string) {
@@ -67,7 +52,7 @@ func pemFiles(t *testing.T, key crypto.Signer) (public, private string) {
 var gnutlsKeys = []string{"Ed25519", "ECDSA P-256", "ECDSA P-384", "RSA 3072"}
 
 func TestAgainstGnuTLSServer(t *testing.T) {
-	program := needProgram(t, "gnutls-serv", "gnutls-bin")
+	program := testenv.Program(t, "gnutls-serv", "gnutls-bin")
 	for name, tt := range map[string]struct {
 		keys     []string
 		priority string
@@ -187,7 +172,7 @@ func startGnuTLSServer(t *testing.T, program string, key crypto.Signer, priority
 }
 
 func TestAgainstGnuTLSClient(t *testing.T) {
-	program := needProgram(t, "gnutls-cli", "gnutls-bin")
+	program := testenv.Program(t, "gnutls-cli", "gnutls-bin")
 	for name, tt := range map[string]struct {
 		keys     []string
 		priority string

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"mandos/internal/testenv"
 )
 
 // Variable is the environment variable that must be 1 for tests that boot hosts.
@@ -40,21 +42,9 @@ func Need(t *testing.T) {
 	if os.Getenv(Variable) != "1" {
 		t.Skipf("boots hosts: run it with make check-system (%s=1)", Variable)
 	}
-	missing := ""
-	if os.Getuid() != 0 {
-		missing = "not run as root"
-	}
+	testenv.Root(t, "to boot hosts")
 	for program, pkg := range programs {
-		if _, err := exec.LookPath(program); err != nil {
-			missing = fmt.Sprintf("%s is missing: install %s", program, pkg)
-		}
-	}
-	switch {
-	case missing == "":
-	case os.Getenv("CI") == "true":
-		t.Fatalf("can't boot hosts: %s", missing)
-	default:
-		t.Skipf("can't boot hosts: %s", missing)
+		testenv.Program(t, program, pkg)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"mandos/internal/lab"
+	"mandos/internal/testenv"
 )
 
 // output runs a program on this machine, and returns what it prints to
@@ -26,17 +27,6 @@ func output(t *testing.T, name string, args ...string) string {
 		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, out, &stderr)
 	}
 	return string(out)
-}
-
-func needProgram(t *testing.T, name, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing: install %s", name, pkg)
-	}
-	t.Skipf("%s is missing: install %s", name, pkg)
 }
 
 // thePackage is the file of the one package of that kind that make packages made.
@@ -58,8 +48,8 @@ type packaged map[string]string
 func TestPackaged(t *testing.T) {
 	lab.Need(t)
 	t.Parallel()
-	needProgram(t, "rpm", "rpm")
-	needProgram(t, "zstd", "zstd")
+	testenv.Program(t, "rpm", "rpm")
+	testenv.Program(t, "zstd", "zstd")
 	deb, rpm, arch := thePackage(t, "mandos_*.deb"), thePackage(t, "mandos-*.rpm"), thePackage(t, "mandos-*.pkg.tar.zst")
 	tar := func(command string) packaged {
 		files := packaged{}
@@ -176,7 +166,7 @@ func TestPackaged(t *testing.T) {
 func TestLintian(t *testing.T) {
 	lab.Need(t)
 	t.Parallel()
-	needProgram(t, "lintian", "lintian")
+	testenv.Program(t, "lintian", "lintian")
 	out, err := exec.Command("lintian", "--allow-root", "--pedantic", "--tag-display-limit", "0", thePackage(t, "mandos_*.deb")).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("lintian: %v\n%s", err, out)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mandos/internal/testenv"
 )
 
 const childEnv = "MEMORY_TEST_CHILD"
@@ -108,12 +110,7 @@ func unlocked(t *testing.T, pid int) (mappings []string) {
 // TestGuard: as root, all is locked, also what came later, and none but root
 // may look.
 func TestGuard(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("this test needs root")
-		}
-		t.Skip("this test needs root")
-	}
+	testenv.Root(t, "to lock memory")
 	pid, said := run(t, nil)
 	if said != "<nil>" {
 		t.Errorf("Guard: %s", said)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mandos/internal/checker"
+	"mandos/internal/testenv"
 
 	"github.com/coreos/go-systemd/v22/unit"
 )
@@ -104,12 +105,7 @@ const nobody = 65534
 
 func scopes(t *testing.T, m *fakeManager) *Scopes {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("this test must run as root")
-		}
-		t.Skip("run this test as root")
-	}
+	testenv.Root(t, "to run commands as another user")
 	return &Scopes{Manager: m, UID: nobody, GID: nobody}
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"mandos/internal/testenv"
 )
 
 // scopeRole makes this test's program start a scope: its value is the file in
@@ -59,14 +61,9 @@ wait
 // TestShutdown: when the machine shuts down, a check that runs is given up by
 // the helper, and only then killed by systemd: nobody is taken for dead by it.
 func TestShutdown(t *testing.T) {
-	_, err := os.Stat("/lib/systemd/systemd")
-	if _, notFound := exec.LookPath("unshare"); err != nil || notFound != nil || os.Geteuid() != 0 {
-		why := "this test needs root, and systemd and util-linux"
-		if os.Getenv("CI") == "true" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	testenv.Root(t, "for namespaces")
+	testenv.Program(t, "/lib/systemd/systemd", "systemd")
+	testenv.Program(t, "unshare", "util-linux")
 	dir := t.TempDir()
 	order := filepath.Join(dir, "order")
 	units := filepath.Join(dir, "systemd/user")

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mandos/internal/testenv"
 )
 
 const nobody = 65534
@@ -17,12 +19,7 @@ const nobody = 65534
 // root's: as a failure where CI relies on it.
 func Folder(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("this test needs root, to become another user")
-		}
-		t.Skip("this test needs root, to become another user")
-	}
+	testenv.Root(t, "to become another user")
 	dir, err := os.MkdirTemp("", "mandos-test-") // t.TempDir's are below one that is root's
 	if err != nil {
 		t.Fatal(err)
