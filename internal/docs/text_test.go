@@ -15,7 +15,9 @@ import (
 	"mandos/internal/config"
 	"mandos/internal/ctl"
 	"mandos/internal/fetch"
+	"mandos/internal/journal"
 	"mandos/internal/keygen"
+	"mandos/internal/testenv"
 )
 
 // sources are the texts of all files of the tree that program says, such as
@@ -77,6 +79,18 @@ func TestSymptoms(t *testing.T) {
 	}
 	if checked < 25 {
 		t.Errorf("only %d messages", checked)
+	}
+}
+
+// TestComponents: the components that --debuglevel takes are those that log.
+func TestComponents(t *testing.T) {
+	var logging []string
+	for _, m := range regexp.MustCompile(`journal\.Component\("(\w+)"\)`).FindAllStringSubmatch(sources(t, "*.go", "internal", "cmd"), -1) {
+		logging = append(logging, m[1])
+	}
+	slices.Sort(logging)
+	if logging = slices.Compact(logging); !slices.Equal(logging, journal.Components) {
+		t.Errorf("%q log, but journal.Components are %q", logging, journal.Components)
 	}
 }
 
@@ -169,12 +183,7 @@ func TestLinks(t *testing.T) {
 // TestHTML: make html makes a page of each, and the links between them are
 // whole.
 func TestHTML(t *testing.T) {
-	if _, err := exec.LookPath("mandoc"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("missing: mandoc; run: make deps")
-		}
-		t.Skip("missing: mandoc; run: make deps")
-	}
+	testenv.Program(t, "mandoc", "mandoc")
 	cmd := exec.Command("make", "--no-print-directory", "html")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // Components are the parts of the program that may have a level of their own.
-var Components = []string{"avahi", "busapi", "checker", "config", "daemon", "keytls", "registry", "sd", "server", "store"}
+var Components = []string{"avahi", "busapi", "config", "daemon", "registry", "sd", "server"}
 
 const keyComponent = "MANDOS_COMPONENT"
 
