@@ -15,7 +15,7 @@ const day = 24 * time.Hour
 // or a date, "2030-12-31" or "20301231T235959", in UTC. It returns the time
 // from now, 0 for never.
 func ParseLifetime(s string, now time.Time) (time.Duration, error) {
-	bad := fmt.Errorf("%q says not when a key expires: use 0, a number with d, w, m or y, or a date like 2030-12-31", s)
+	bad := fmt.Errorf("%q doesn't say when a key expires: use 0, a number with d, w, m or y, or a date like 2030-12-31", s)
 	switch strings.ToLower(s) {
 	case "", "0", "none", "never", "-":
 		return 0, nil
@@ -32,7 +32,10 @@ func ParseLifetime(s string, now time.Time) (time.Duration, error) {
 		if d <= 0 {
 			return 0, fmt.Errorf("%s is past: a key can't expire before it is made", s)
 		}
-		return limited(d, s)
+		if d > maxLifetime {
+			return 0, tooLong(s)
+		}
+		return d, nil
 	}
 	unit, number := day, s
 	if n, ok := strings.CutPrefix(s, "seconds="); ok {
@@ -57,13 +60,6 @@ func ParseLifetime(s string, now time.Time) (time.Duration, error) {
 		return 0, tooLong(s)
 	}
 	return time.Duration(n) * unit, nil
-}
-
-func limited(d time.Duration, s string) (time.Duration, error) {
-	if d > maxLifetime {
-		return 0, tooLong(s)
-	}
-	return d, nil
 }
 
 func tooLong(s string) error {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
+	"mandos/internal/testenv"
 )
 
 var created = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -50,12 +52,7 @@ type gnupg struct {
 
 func newGnuPG(t testing.TB) gnupg {
 	t.Helper()
-	if _, err := exec.LookPath("gpg"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("gpg is missing: install gnupg")
-		}
-		t.Skip("needs gpg: install gnupg")
-	}
+	testenv.Program(t, "gpg", "gnupg")
 	home, err := os.MkdirTemp("", "gpg") // its sockets need a short path
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@
 package sd
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -104,9 +105,9 @@ func checkListening(fd int) error {
 	}
 	switch {
 	case family != unix.AF_INET && family != unix.AF_INET6:
-		return fmt.Errorf("it is no internet socket: use ListenStream= with a port")
+		return errors.New("it is no internet socket: use ListenStream= with a port")
 	case kind == unix.SOCK_DGRAM:
-		return fmt.Errorf("it is a datagram socket, Mandos needs a stream socket: use ListenStream=, not ListenDatagram=")
+		return errors.New("it is a datagram socket, Mandos needs a stream socket: use ListenStream=, not ListenDatagram=")
 	case kind != unix.SOCK_STREAM:
 		return fmt.Errorf("it is no stream socket (type %d): use ListenStream=", kind)
 	}
@@ -115,7 +116,7 @@ func checkListening(fd int) error {
 		return err
 	}
 	if listening == 0 {
-		return fmt.Errorf("it doesn't listen (is it a connection, of a unit with Accept=yes?): use Accept=no")
+		return errors.New("it doesn't listen (is it a connection, of a unit with Accept=yes?): use Accept=no")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -117,8 +118,8 @@ func ParseOpenPGPCertificate(msg []byte) (*OpenPGPCertificate, error) {
 // handshake_failure for none and unsupported_certificate for a fingerprint:
 // RFC 6091, section 3.3, would have the peer fetch the key from a key server.
 var (
-	ErrNoCertificate   = fmt.Errorf("the Certificate message holds no certificate")
-	ErrOnlyFingerprint = fmt.Errorf("the Certificate message holds only a fingerprint")
+	ErrNoCertificate   = errors.New("the Certificate message holds no certificate")
+	ErrOnlyFingerprint = errors.New("the Certificate message holds only a fingerprint")
 )
 
 // An X509Certificate is TLS 1.2's Certificate message (RFC 5246, section
@@ -257,7 +258,7 @@ func ParseServerKeyExchange(msg []byte, dhe bool) (*ServerKeyExchange, error) {
 
 // ErrExplicitCurve is a curve that isn't named; alert handshake_failure (RFC
 // 8422, section 5.4).
-var ErrExplicitCurve = fmt.Errorf("the ServerKeyExchange describes a curve of its own")
+var ErrExplicitCurve = errors.New("the ServerKeyExchange describes a curve of its own")
 
 // A ClientKeyExchange holds the client's public value: a point of 1 to 255
 // bytes of ECDHE (RFC 8422, section 5.7), or a big-endian number of DHE (RFC
