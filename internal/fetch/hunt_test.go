@@ -167,13 +167,13 @@ func TestHuntIsBounded(t *testing.T) {
 // changes alone.
 func TestHuntComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries := 0
+		var tries atomic.Int32 // two of its goroutines can follow one another
 		h := &hunt{retry: 10 * time.Second, log: &notes{w: new(bytes.Buffer)}, ask: func(ctx context.Context, s server) ([]byte, error) {
 			if s != at(1) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
-			if tries++; tries == 1 {
+			if tries.Add(1) == 1 {
 				return nil, errNoSecret
 			}
 			return []byte("password"), nil
