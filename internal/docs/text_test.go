@@ -82,6 +82,19 @@ func TestSymptoms(t *testing.T) {
 	}
 }
 
+// TestCitedDocuments: what a program's comment or message refers to is there.
+func TestCitedDocuments(t *testing.T) {
+	cited := regexp.MustCompile(`\w+\.md\b`).FindAllString(sources(t, "*.go", "internal", "cmd", "tools"), -1)
+	if len(cited) == 0 {
+		t.Error("nothing is cited")
+	}
+	for _, name := range cited {
+		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+			t.Errorf("%s isn't in the source tree", name)
+		}
+	}
+}
+
 // TestComponents: the components that --debuglevel takes are those that log.
 func TestComponents(t *testing.T) {
 	var logging []string
