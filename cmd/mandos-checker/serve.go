@@ -10,11 +10,11 @@ import (
 	"strconv"
 	"syscall"
 
-	"mandos/internal/checker/helper"
-	"mandos/internal/journal"
-
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"mandos/internal/checker/helper"
+	"mandos/internal/journal"
 )
 
 // The users of sysusers.d/mandos.conf.

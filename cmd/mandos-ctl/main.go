@@ -9,10 +9,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
+
 	"mandos/internal/ctl"
 	"mandos/internal/operator"
-
-	"golang.org/x/term"
 )
 
 var version = "(devel)" // set by the linker

@@ -8,10 +8,10 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/term"
+
 	"mandos/internal/monitor"
 	"mandos/internal/operator"
-
-	"golang.org/x/term"
 )
 
 var version = "(devel)" // set by the linker

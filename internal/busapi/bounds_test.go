@@ -13,10 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"mandos/internal/client"
 	"mandos/internal/registry"
-
-	"github.com/godbus/dbus/v5"
 )
 
 // TestHuge: whatever is sent that is too long gets an error, and nothing

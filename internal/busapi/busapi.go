@@ -12,12 +12,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"mandos/internal/client"
 	"mandos/internal/journal"
 	"mandos/internal/registry"
 	"mandos/internal/sysbus"
-
-	"github.com/godbus/dbus/v5"
 )
 
 // A Registry is what busapi needs of a [registry.Registry].

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"mandos/internal/client"
 	"mandos/internal/interop"
 	"mandos/internal/keyid"
 	"mandos/internal/registry"
 	"mandos/internal/secret"
-
-	"github.com/godbus/dbus/v5"
 )
 
 // A stubChecker runs commands named after how they end.

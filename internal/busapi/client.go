@@ -4,12 +4,12 @@ import (
 	"math"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+	"github.com/godbus/dbus/v5/introspect"
+
 	"mandos/internal/client"
 	"mandos/internal/registry"
 	"mandos/internal/secret"
-
-	"github.com/godbus/dbus/v5"
-	"github.com/godbus/dbus/v5/introspect"
 )
 
 // A subject is what a property is read of.

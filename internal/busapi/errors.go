@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"mandos/internal/registry"
-
 	"github.com/godbus/dbus/v5"
+
+	"mandos/internal/registry"
 )
 
 // Names of errors. Those with "Python" are what Debian's server sends.

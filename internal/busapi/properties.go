@@ -1,10 +1,10 @@
 package busapi
 
 import (
-	"mandos/internal/sysbus"
-
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
+
+	"mandos/internal/sysbus"
 )
 
 var introspectMethod = method{name: "Introspect", out: []arg{{"xml_data", "s"}}, call: func(c call) ([]any, error) {

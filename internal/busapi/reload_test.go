@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"mandos/internal/client"
 	"mandos/internal/interop"
 	"mandos/internal/keyid"
-
-	"github.com/godbus/dbus/v5"
 )
 
 // TestReload: whoever follows the signals knows after a reload what whoever

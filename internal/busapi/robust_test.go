@@ -16,12 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"mandos/internal/client"
 	"mandos/internal/interop"
 	"mandos/internal/registry"
 	"mandos/internal/testenv"
-
-	"github.com/godbus/dbus/v5"
 )
 
 // TestFlood calls all methods and properties, with good and bad arguments,

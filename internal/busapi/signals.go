@@ -3,11 +3,11 @@ package busapi
 import (
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"mandos/internal/client"
 	"mandos/internal/registry"
 	"mandos/internal/sysbus"
-
-	"github.com/godbus/dbus/v5"
 )
 
 // A signaller turns the registry's notices into signals, in the order and

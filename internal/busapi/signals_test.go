@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"mandos/internal/client"
 	"mandos/internal/registry"
-
-	"github.com/godbus/dbus/v5"
 )
 
 // A listener is a signaller for a registry of clients a, b and c, and what it

@@ -13,11 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"mandos/internal/cmdline"
-	"mandos/internal/operator"
-
 	"github.com/godbus/dbus/v5"
 	"github.com/spf13/pflag"
+
+	"mandos/internal/cmdline"
+	"mandos/internal/operator"
 )
 
 // fakeServer records what it is asked to do.

@@ -1,9 +1,9 @@
 package ctl
 
 import (
-	"mandos/internal/operator"
-
 	"github.com/charmbracelet/x/ansi"
+
+	"mandos/internal/operator"
 )
 
 // A style colours lines for a terminal, or leaves them alone.

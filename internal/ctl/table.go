@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"mandos/internal/isodur"
 	"mandos/internal/operator"
-
-	"github.com/charmbracelet/x/ansi"
 )
 
 // A column of the table: its title and what stands in it.

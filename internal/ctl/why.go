@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"mandos/internal/operator"
-
 	"github.com/charmbracelet/x/ansi"
+
+	"mandos/internal/operator"
 )
 
 // whyWidth is where a paragraph is wrapped.

@@ -18,10 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"mandos/internal/keyid"
-
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
+
+	"mandos/internal/keyid"
 )
 
 // TestFlood calls every method and property that the daemon has, with good

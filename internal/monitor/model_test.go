@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"mandos/internal/operator"
-
 	"github.com/charmbracelet/x/ansi"
 	"github.com/godbus/dbus/v5"
+
+	"mandos/internal/operator"
 )
 
 var update = flag.Bool("update", false, "write the golden screens; read them before they are committed")

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"mandos/internal/cmdline"
-
 	tea "charm.land/bubbletea/v2"
+
+	"mandos/internal/cmdline"
 )
 
 // A Command is one run of mandos-monitor.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"mandos/internal/sysbus"
-
 	"github.com/godbus/dbus/v5"
+
+	"mandos/internal/sysbus"
 )
 
 const (

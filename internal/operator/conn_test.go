@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"mandos/internal/interop"
-
 	"github.com/godbus/dbus/v5"
+
+	"mandos/internal/interop"
 )
 
 // TestForged: what somebody else than the server says is not heard, whoever it

@@ -17,10 +17,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mandos/internal/checker"
 	"mandos/internal/journal"
-
-	"golang.org/x/sys/unix"
 )
 
 // maxConns bounds what a daemon gone wild can hold open; a well-behaved one

@@ -14,11 +14,11 @@ import (
 	"syscall"
 	"time"
 
-	"mandos/internal/checker"
-
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/coreos/go-systemd/v22/unit"
 	"github.com/godbus/dbus/v5"
+
+	"mandos/internal/checker"
 )
 
 // What systemd is asked for: names, and the limits of one check.

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/unit"
+
 	"mandos/internal/checker"
 	"mandos/internal/testenv"
-
-	"github.com/coreos/go-systemd/v22/unit"
 )
 
 func TestUnitName(t *testing.T) {
