@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Finding is one thing that is wrong, or probably wrong, in a
@@ -48,23 +50,14 @@ func (f Finding) String() string {
 // printable returns s such that it can't break the line that it stands in.
 func printable(s string) string {
 	const most = 100
-	q := fmt.Sprintf("%+q", s)
-	if q != `"`+s+`"` && !isPrint(s) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		q := strconv.QuoteToASCII(s)
 		s = q[1 : len(q)-1]
 	}
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most]) + "…"
 	}
 	return s
-}
-
-func isPrint(s string) bool {
-	for _, r := range s {
-		if !(r == ' ' || strings.ContainsRune(`"\`, r)) && fmt.Sprintf("%q", r)[1] == '\\' {
-			return false
-		}
-	}
-	return true
 }
 
 // Findings are all that one reading found, in the order of the files.
