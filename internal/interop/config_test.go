@@ -3,7 +3,6 @@ package interop
 import (
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -96,6 +95,18 @@ var variants = map[string]string{
 	"unknown keys":           "[a]\n" + needs + "colour = blue\n",
 }
 
+// readByDebian returns what Debian's server makes of each of the paths,
+// according to a script that is given the server and them.
+func readByDebian[T any](t *testing.T, script string, paths []string) (all []T) {
+	t.Helper()
+	args := append([]string{"-B", script, filepath.Join(DebianRoot(t), "usr/sbin/mandos")}, paths...)
+	out := output(t, exec.Command("/usr/bin/python3", args...))
+	if err := json.Unmarshal(out, &all); err != nil || len(all) != len(paths) {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return all
+}
+
 // TestClientsConf compares what both servers make of Debian's own example,
 // as it is and with all that it has commented out, of ours, and of the
 // variants, value by value.
@@ -139,18 +150,7 @@ func TestClientsConf(t *testing.T) {
 		}
 		names, paths = append(names, name), append(paths, path)
 	}
-	cmd := exec.Command("/usr/bin/python3", append([]string{"-B", "testdata/clients.py", filepath.Join(root, "usr/sbin/mandos")}, paths...)...)
-	out, err := cmd.Output()
-	if err != nil {
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			t.Fatalf("Debian's server: %v\n%s", err, exit.Stderr)
-		}
-		t.Fatal(err)
-	}
-	var debian []map[string]parsed
-	if err := json.Unmarshal(out, &debian); err != nil || len(debian) != len(paths) {
-		t.Fatalf("%v: %s", err, out)
-	}
+	debian := readByDebian[map[string]parsed](t, "testdata/clients.py", paths)
 	for i, path := range paths {
 		clients, found := mandosconf.LoadClients(filepath.Dir(path), mandosconf.LoadOptions{})
 		if err := found.Err(); err != nil {

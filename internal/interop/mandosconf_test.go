@@ -1,11 +1,8 @@
 package interop
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -151,18 +148,7 @@ func TestMandosConf(t *testing.T) {
 		}
 		names, folders = append(names, name), append(folders, folder)
 	}
-	cmd := exec.Command("/usr/bin/python3", append([]string{"-B", "testdata/mandos.py", filepath.Join(root, "usr/sbin/mandos")}, folders...)...)
-	out, err := cmd.Output()
-	if err != nil {
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			t.Fatalf("Debian's server: %v\n%s", err, exit.Stderr)
-		}
-		t.Fatal(err)
-	}
-	var debian []map[string]any
-	if err := json.Unmarshal(out, &debian); err != nil || len(debian) != len(folders) {
-		t.Fatalf("%v: %s", err, out)
-	}
+	debian := readByDebian[map[string]any](t, "testdata/mandos.py", folders)
 	different := 0
 	for i, folder := range folders {
 		cl, err := mandosconf.ParseArgs([]string{"--configdir", folder})
