@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mandos/internal/checker"
 	"mandos/internal/config"
 	"mandos/internal/ctl"
 	"mandos/internal/fetch"
@@ -104,6 +105,20 @@ func TestManOptions(t *testing.T) {
 	same(t, "mandos-keygen.8", documented(t, "mandos-keygen.8"), inTable(keygen.Options()))
 	for _, command := range []string{"mandos-checker", "mandos-monitor"} {
 		same(t, command+".8", documented(t, command+".8"), inHelp(t, command))
+	}
+}
+
+// TestManEnvironment: what a checker's command sees is what its page says.
+func TestManEnvironment(t *testing.T) {
+	text := strings.Join(page(t, "mandos-checker.8"), "\n")
+	for _, variable := range checker.Environment("x") {
+		name, value, _ := strings.Cut(variable, "=")
+		if name != "MANDOS_CLIENT" {
+			name += " ,\nwhich is\n.Ql " + value
+		}
+		if !strings.Contains(text, ".Ev "+name) {
+			t.Errorf("mandos-checker.8 doesn't say %s", variable)
+		}
 	}
 }
 
