@@ -69,6 +69,14 @@ if [ "$(id -u)" = 0 ] && ! systemd-id128 machine-id >/dev/null 2>&1; then
 	systemd-machine-id-setup
 fi
 
+# Servers of the tests listen on ::1.
+has_ipv6() { grep -q '^0*1 .* lo$' /proc/net/if_inet6 2>/dev/null; }
+if ! has_ipv6 && [ "$ci" = true ]; then
+	say "switching IPv6 on for the loopback interface"
+	sysctl -q -w net.ipv6.conf.lo.disable_ipv6=0 || true
+fi
+has_ipv6 || give_up "the loopback interface has no IPv6 address: sudo sysctl net.ipv6.conf.lo.disable_ipv6=0"
+
 # The bus policy of Debian's server is by this user's group.
 if [ "$(id -u)" = 0 ] && ! getent passwd _mandos >/dev/null; then
 	say "adding the user _mandos"
