@@ -17,7 +17,8 @@ func TestCtl(t *testing.T) {
 		for ctlName, p := range all {
 			t.Run("server="+serverName+"/ctl="+ctlName, func(t *testing.T) {
 				t.Parallel()
-				o := server.operate(t, section("one"), section("two"), section("t-h.ree"))
+				key := newKey(t)
+				o := server.operate(t, section("one"), section("two"), section("t-h.ree"), keySection(t, "keyed", key, "interval = P1D", "timeout = P2D"))
 				for _, tt := range []struct {
 					args     string
 					exit     int
@@ -88,6 +89,25 @@ func TestCtl(t *testing.T) {
 					}
 				}
 
+				// All are all, and the secret is what the client gets.
+				for _, option := range []string{"--disable", "--enable"} {
+					want := option == "--enable"
+					if _, stderr, exit := o.run(t, p.ctl, option, "--all"); exit != 0 {
+						t.Errorf("%s --all: exit status %d, %s", option, exit, stderr)
+					}
+					for _, client := range []string{"one", "two", "t_h_ree", "keyed"} {
+						if got := o.get(t, client, "Enabled"); got != want {
+							t.Errorf("after %s --all: Enabled of %s is %v", option, client, got)
+						}
+					}
+				}
+				if _, stderr, exit := o.run(t, p.ctl, "--enable", "--secret", secret, "keyed"); exit != 0 {
+					t.Errorf("--secret: exit status %d, %s", exit, stderr)
+				}
+				if got, err := fetch(o.addr, key); err != nil || string(got) != "another\x00secret" {
+					t.Errorf("after --secret the client got %q, %v", got, err)
+				}
+
 				before := o.get(t, "two", "LastCheckedOK")
 				if _, _, exit := o.run(t, p.ctl, "--bump-timeout", "two"); exit != 0 {
 					t.Errorf("--bump-timeout: exit status %d", exit)
@@ -102,7 +122,7 @@ func TestCtl(t *testing.T) {
 				if err := o.conn.Object(mandosName, "/").Call("org.freedesktop.DBus.ObjectManager.GetManagedObjects", 0).Store(&objects); err != nil {
 					t.Fatal(err)
 				}
-				if len(objects) != 2 {
+				if len(objects) != 3 {
 					t.Errorf("after --remove there are %d clients", len(objects))
 				}
 			})

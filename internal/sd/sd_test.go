@@ -140,11 +140,37 @@ func TestWrongSockets(t *testing.T) {
 	if _, err := ListenerOf(987654); !errors.Is(err, unix.EBADF) {
 		t.Errorf("a descriptor that isn't open: %v", err)
 	}
-	l, err := ListenerOf(int(good.Fd()))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestNoDelay: a connection of an inherited socket sends at once what it has
+// to send (tcp(7)), whoever made the socket.
+func TestNoDelay(t *testing.T) {
+	for _, network := range []string{"tcp6", "tcp4"} {
+		f, addr := socketFile(t, network, map[string]string{"tcp6": "[::1]:0", "tcp4": "127.0.0.1:0"}[network])
+		l, err := ListenerOf(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		peer, err := net.Dial(network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var on int
+		if e := raw.Control(func(fd uintptr) { on, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY) }); e != nil || err != nil || on == 0 {
+			t.Errorf("%s: TCP_NODELAY is %d, %v, %v", network, on, e, err)
+		}
 	}
-	l.Close()
 }
 
 // manager stands for the service manager's end of $NOTIFY_SOCKET.
