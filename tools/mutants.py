@@ -53,12 +53,12 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "run.go", "if err != nil {\n\t\t\tfor _, e := range entries {", "if false {\n\t\t\tfor _, e := range entries {"),
     (R + "run.go", "for _, e := range r.byName {\n\t\tr.save(e, client.Soon)\n\t}", ""),
     (R + "reload.go", "if !set.KeyID.IsZero() && !claims(wanted.byKeyID[set.KeyID]) {", "if false {"),
-    (R + "reload.go", "; g.Saved.Enabled && !now.status.Enabled {", "; false && !now.status.Enabled {"),
-    (R + "reload.go", "} else if g, ok := r.graves[id]; ok {", "} else if g, ok := r.graves[id]; ok && false {"),
-    (R + "reload.go", "case claims(claimant):\n\t\t\tp.unbury = append(p.unbury, id)", "case claims(claimant):"),
-    (R + "reload.go", "return r.graves[Identity{ByName, name}].removed }", "return false }"),
-    (R + "reload.go", "p.bury(t, id, grave{status: next.Status.Buried(t.now), removed: id.Kind == ByName})", "_ = id"),
-    (R + "reload.go", "g.removed = false // clients.conf has let go of it", ""),
+    (R + "reload.go", "; ts.Saved.Enabled && !now.status.Enabled {", "; false && !now.status.Enabled {"),
+    (R + "reload.go", "} else if ts, ok := r.tombstones[id]; ok {", "} else if ts, ok := r.tombstones[id]; ok && false {"),
+    (R + "reload.go", "case claims(claimant):\n\t\t\tp.reclaimed = append(p.reclaimed, id)", "case claims(claimant):"),
+    (R + "reload.go", "return r.tombstones[Identity{ByName, name}].removed }", "return false }"),
+    (R + "reload.go", "p.putTombstone(t, id, tombstone{status: next.Status.Tombstone(t.now), removed: id.Kind == ByName})", "_ = id"),
+    (R + "reload.go", "ts.removed = false // clients.conf has let go of it", ""),
     (S + "store.go", "if found.Items != sum.Items || found.Sum != sum.Sum {", "if false {"),
     (S + "store.go", "if sum != checksum(bucket, key, item[0], item[itemHeader:]) {", "if false {"),
     (S + "store.go", "case info.Size() == 0:", "case info.Size() < 0:"),
@@ -75,7 +75,7 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "reload.go", "delete(r.byName, set.Name)", ""),
     (S + "store.go", "sum.Sum -= binary.BigEndian.Uint64(old[1:])", ""),
     (R + "reload.go", "if !set.Fingerprint.IsZero() && !claims(wanted.byPrint[set.Fingerprint]) {", "if false {"),
-    (R + "reload.go", "p.bury(t, Identity{ByName, set.Name}, grave{status: e.c.Status.Buried(t.now)})", ""),
+    (R + "reload.go", "p.putTombstone(t, Identity{ByName, set.Name}, tombstone{status: e.c.Status.Tombstone(t.now)})", ""),
     (R + "reload.go", "p.batch.Put = append(p.batch.Put, pl.record(t.now))", ""),
     (R + "reload.go", "stays[i] = e.configured.says(set) && e.hasKeysOf(set)", "stays[i] = true"),
     (R + "reload.go", "if set != nil && set.KeyID == rec.Current.KeyID && set.Fingerprint == rec.Current.Fingerprint {", "if set != nil {"),
@@ -108,7 +108,7 @@ MUTANTS = [  # file, what it says, what it says then
 ]
 # Those that break no promise, and why.
 EQUIVALENT = {
-    42: "while a name or key is held its holder stands for it, and when it is let go the grave is written anew",35: "saves once more what is saved already", 48: "verify refuses an empty file, too, in other words"}
+    42: "while a name or key is held its holder stands for it, and when it is let go the tombstone is written anew",35: "saves once more what is saved already", 48: "verify refuses an empty file, too, in other words"}
 # The tests that are about the rules; those that kill processes take minutes
 # and find nothing more.
 TESTS = {C: [("registry",), ("client",)], R: [("registry",)], S: [("store", "-skip", "TestCrash|TestFullDisk|TestNoRoom|TestReadOnly")]}

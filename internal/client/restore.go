@@ -117,17 +117,17 @@ func restore(set Settings, saved Saved, seen time.Time, now Instant) step {
 	return s
 }
 
-// RestoreBuried translates the status of a name or key that no client holds.
+// RestoreTombstone translates the status of a name or key that no client holds.
 // Time that ran out while nobody held it is no excuse: it is disabled.
-func RestoreBuried(saved Saved, seen time.Time, now Instant) Status {
+func RestoreTombstone(saved Saved, seen time.Time, now Instant) Status {
 	s := restore(Settings{}, saved, seen, now)
-	return s.c.Status.Buried(now)
+	return s.c.Status.Tombstone(now)
 }
 
-// Buried returns st as it stays with a name or key that no client holds any
+// Tombstone returns st as it stays with a name or key that no client holds any
 // more, or has been held by none until now. Of an operator's word a denial
 // stays.
-func (st Status) Buried(now Instant) Status {
+func (st Status) Tombstone(now Instant) Status {
 	b := Status{Facts: st.Facts, Deadline: st.Deadline, WarnAt: never, NextCheck: never}
 	if st.Decision == Disapproved {
 		b.Decision, b.DecisionUntil = st.Decision, st.DecisionUntil
@@ -143,10 +143,10 @@ func (st Status) Buried(now Instant) Status {
 // the closest relation first; from says in words whose they were. It is as
 // restricted as the strictest of them: only an operator enables.
 func Inherit(set Settings, olds []Status, from string, now Instant, spread float64) (Client, []Effect) {
-	s := step{c: Client{Settings: set, Status: olds[0].Buried(now)}, now: now}
+	s := step{c: Client{Settings: set, Status: olds[0].Tombstone(now)}, now: now}
 	st := &s.c.Status
 	for _, old := range olds[1:] {
-		old = old.Buried(now)
+		old = old.Tombstone(now)
 		if st.Enabled && !old.Enabled {
 			st.Enabled, st.Change, st.Deadline = false, old.Change, 0
 		}

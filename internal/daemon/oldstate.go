@@ -70,7 +70,7 @@ func addOldState(dir string, state *registry.State) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	var both registry.MemoryStore
-	for _, b := range []registry.Batch{{Seen: state.Seen, Put: state.Records, Bury: state.Graves}, old.Batch(*state, time.Now())} {
+	for _, b := range []registry.Batch{{Seen: state.Seen, Put: state.Records, PutTombstones: state.Tombstones}, old.Batch(*state, time.Now())} {
 		if err := both.Commit(b); err != nil {
 			return err
 		}

@@ -205,7 +205,7 @@ func (s *State) Batch(have registry.State, now time.Time) registry.Batch {
 		at = now
 	}
 	b := registry.Batch{Seen: at}
-	if len(have.Records)+len(have.Graves) > 0 {
+	if len(have.Records)+len(have.Tombstones) > 0 {
 		b.Seen = have.Seen
 		s.restrict(&b, have, at)
 		return b
@@ -229,7 +229,7 @@ func (s *State) Batch(have registry.State, now time.Time) registry.Batch {
 	}
 	for _, set := range s.Removed {
 		for _, id := range registry.Identities(&set) {
-			b.Bury = append(b.Bury, registry.Grave{Identity: id, Saved: disabled(at, removedWhy), Removed: id.Kind == registry.ByName})
+			b.PutTombstones = append(b.PutTombstones, registry.Tombstone{Identity: id, Saved: disabled(at, removedWhy), Removed: id.Kind == registry.ByName})
 		}
 	}
 	return b
@@ -273,18 +273,18 @@ func (s *State) restrict(b *registry.Batch, have registry.State, at time.Time) {
 			b.Put = append(b.Put, rec)
 		}
 		for _, id := range registry.Identities(&rec.Current) {
-			delete(strict, id) // held, not buried
+			delete(strict, id) // held by a client
 		}
 	}
-	for _, g := range have.Graves {
-		if strict[g.Identity] && g.Saved.Enabled {
-			g.Saved.Enabled, g.Saved.Expires = false, time.Time{}
-			g.Saved.Change = client.Change{At: at, Why: disabledWhy}
-			b.Bury = append(b.Bury, g)
+	for _, ts := range have.Tombstones {
+		if strict[ts.Identity] && ts.Saved.Enabled {
+			ts.Saved.Enabled, ts.Saved.Expires = false, time.Time{}
+			ts.Saved.Change = client.Change{At: at, Why: disabledWhy}
+			b.PutTombstones = append(b.PutTombstones, ts)
 		}
-		delete(strict, g.Identity)
+		delete(strict, ts.Identity)
 	}
 	for id := range strict {
-		b.Bury = append(b.Bury, registry.Grave{Identity: id, Saved: disabled(at, disabledWhy)})
+		b.PutTombstones = append(b.PutTombstones, registry.Tombstone{Identity: id, Saved: disabled(at, disabledWhy)})
 	}
 }

@@ -137,7 +137,7 @@ func TestBatchIntoEmpty(t *testing.T) {
 	s := parse(t, "python3.pickle")
 	now := saved.Add(time.Minute)
 	b := s.Batch(registry.State{}, now)
-	if len(b.Put) != 5 || !b.Seen.Equal(saved) || len(b.Delete)+len(b.Unbury) != 0 {
+	if len(b.Put) != 5 || !b.Seen.Equal(saved) || len(b.Delete)+len(b.DeleteTombstones) != 0 {
 		t.Fatalf("%d records, seen %v", len(b.Put), b.Seen)
 	}
 	for _, rec := range b.Put {
@@ -148,12 +148,12 @@ func TestBatchIntoEmpty(t *testing.T) {
 			t.Errorf("%s has a secret of its own", rec.Name)
 		}
 	}
-	if len(b.Bury) != 3 {
-		t.Fatalf("buried: %v", b.Bury)
+	if len(b.PutTombstones) != 3 {
+		t.Fatalf("tombstones: %v", b.PutTombstones)
 	}
-	for _, g := range b.Bury {
-		if g.Saved.Enabled || g.Removed != (g.Identity.Kind == registry.ByName) {
-			t.Errorf("buried: %+v", g)
+	for _, ts := range b.PutTombstones {
+		if ts.Saved.Enabled || ts.Removed != (ts.Identity.Kind == registry.ByName) {
+			t.Errorf("tombstone: %+v", ts)
 		}
 	}
 	// A file from the future must not look as if the clock had been set back,
@@ -194,9 +194,9 @@ func TestBatchIntoFull(t *testing.T) {
 	if !slices.Equal(put, []string{"disabled", "off"}) || !b.Seen.Equal(have.Seen) {
 		t.Errorf("changes %q, seen %v", put, b.Seen)
 	}
-	for _, g := range b.Bury {
-		if g.Saved.Enabled || g.Removed {
-			t.Errorf("buries %+v", g)
+	for _, ts := range b.PutTombstones {
+		if ts.Saved.Enabled || ts.Removed {
+			t.Errorf("tombstone %+v", ts)
 		}
 	}
 
@@ -204,19 +204,19 @@ func TestBatchIntoFull(t *testing.T) {
 	have.Records = have.Records[:1]
 	have.Records[0].Name, have.Records[0].Current.Name = "renamed", "renamed" // was "disabled"
 	have.Records[0].Saved.Enabled = true
-	have.Graves = []registry.Grave{{Identity: registry.Identity{Kind: registry.ByName, Value: "off"}, Saved: client.Saved{Facts: client.Facts{Enabled: true}}, Removed: true}}
+	have.Tombstones = []registry.Tombstone{{Identity: registry.Identity{Kind: registry.ByName, Value: "off"}, Saved: client.Saved{Facts: client.Facts{Enabled: true}}, Removed: true}}
 	b = s.Batch(have, saved.Add(2*time.Hour))
 	if len(b.Put) != 1 || b.Put[0].Name != "renamed" || b.Put[0].Saved.Enabled {
 		t.Errorf("puts %v", b.Put)
 	}
-	buried := map[registry.Identity]registry.Grave{}
-	for _, g := range b.Bury {
-		buried[g.Identity] = g
+	tombstones := map[registry.Identity]registry.Tombstone{}
+	for _, ts := range b.PutTombstones {
+		tombstones[ts.Identity] = ts
 	}
-	off := buried[registry.Identity{Kind: registry.ByName, Value: "off"}]
-	name, named := buried[registry.Identity{Kind: registry.ByName, Value: "disabled"}]
+	off := tombstones[registry.Identity{Kind: registry.ByName, Value: "off"}]
+	name, named := tombstones[registry.Identity{Kind: registry.ByName, Value: "disabled"}]
 	if off.Saved.Enabled || !off.Removed || !named || name.Saved.Enabled {
-		t.Errorf("buries %v", b.Bury)
+		t.Errorf("tombstones %v", b.PutTombstones)
 	}
 }
 

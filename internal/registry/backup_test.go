@@ -18,7 +18,7 @@ func TestOldBackup(t *testing.T) {
 		sleep(3 * time.Minute)
 		w.stop()
 		was := w.store.(*MemoryStore)
-		backup := &MemoryStore{seen: was.seen, records: maps.Clone(was.records), graves: maps.Clone(was.graves)}
+		backup := &MemoryStore{seen: was.seen, records: maps.Clone(was.records), tombstones: maps.Clone(was.tombstones)}
 		w.start()
 		w.do("a", client.Disable{By: "an operator"})
 		w.checker.setDown(true, "a")

@@ -61,7 +61,7 @@ func (r *Registry) Lookup(caller Caller) (name string, err error) {
 	}
 	r.mu.Unlock()
 	if e == nil {
-		if r.noise.Log(context.Background(), journal.UnknownKey,
+		if r.throttle.Log(context.Background(), journal.UnknownKey,
 			journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr)) {
 			r.mu.Lock()
 			r.publish(Notice{Kind: ClientNotFound, Caller: caller})
@@ -378,7 +378,7 @@ func (r *Registry) handedOut(e *entry, h *handout, err error) {
 // refuse logs and publishes refusal, and returns it. Of refusals of one client
 // for one reason that follow each other fast, only the number is told.
 func (r *Registry) refuse(name string, caller Caller, refusal *client.Refusal) error {
-	if !r.noise.LogOf(context.Background(), name, string(refusal.Reason), journal.Refused,
+	if !r.throttle.LogOf(context.Background(), name, string(refusal.Reason), journal.Refused,
 		journal.Client(name), journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr), journal.Reason(refusal.Error())) {
 		return refusal
 	}

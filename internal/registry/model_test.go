@@ -29,7 +29,7 @@ func (c *manualClock) Now() client.Instant { return c.now }
 
 // A promise is the naive statement of the first promise: a secret goes only
 // to a client that is enabled, unexpired and approved at this moment. It
-// knows nothing of records, graves or plans. What it keeps, it keeps for each
+// knows nothing of records, tombstones or plans. What it keeps, it keeps for each
 // name and for each key by itself: a client is served only if both its name
 // and its key are good.
 type promise struct {

@@ -61,7 +61,7 @@ type Registry struct {
 	store      Store // nil: nothing is saved
 	checker    Checker
 	logger     *slog.Logger
-	noise      *journal.Throttle // for what peers cause that get nothing
+	throttle   *journal.Throttle // for what peers cause that get nothing
 	clock      Clock
 	path       func(string) string
 	maxChecks  int
@@ -71,7 +71,7 @@ type Registry struct {
 
 	mu sync.Mutex
 	index[*entry]
-	graves      map[Identity]grave
+	tombstones  map[Identity]tombstone
 	timers      timers
 	counts      Counts
 	feeds       map[*Feed]struct{}
@@ -94,11 +94,11 @@ type Registry struct {
 	ping     chan chan struct{} // see Ping
 }
 
-// noiseBurst is how many entries of one kind are logged in a minute: of peers
+// throttleBurst is how many entries of one kind are logged in a minute: of peers
 // with unknown keys, and of each client that is refused for one reason or
 // waits for approval. More are counted. Nor do D-Bus signals tell of more,
 // but for those that wait: about each of them an operator is asked.
-const noiseBurst = 20
+const throttleBurst = 20
 
 // An entry is a client in the registry.
 type entry struct {
@@ -126,9 +126,9 @@ func (e *entry) name() string { return e.c.Settings.Name }
 func New(ctx context.Context, o Options) (*Registry, error) {
 	r := &Registry{
 		store: o.Store, checker: o.Checker, logger: o.Log, clock: o.Clock, path: o.Path,
-		noise:     journal.NewThrottle(o.Log, noiseBurst),
+		throttle:  journal.NewThrottle(o.Log, throttleBurst),
 		maxChecks: o.MaxChecks, maxWaiters: o.MaxWaiters,
-		index: newIndex[*entry](o.Settings), graves: map[Identity]grave{},
+		index: newIndex[*entry](o.Settings), tombstones: map[Identity]tombstone{},
 		feeds: map[*Feed]struct{}{}, unsaved: map[*entry]struct{}{},
 		wake: make(chan struct{}, 1), dirtied: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		ping: make(chan chan struct{}),
@@ -161,9 +161,9 @@ type turn struct {
 
 // An entryLog is a log entry that waits until the locks are released.
 type entryLog struct {
-	event journal.Event
-	attrs []slog.Attr
-	noise string // the client that can cause it as often as it likes
+	event    journal.Event
+	attrs    []slog.Attr
+	throttle string // the client that can cause it as often as it likes
 }
 
 func (t *turn) log(e journal.Event, attrs ...slog.Attr) {
@@ -175,8 +175,8 @@ func (t *turn) log(e journal.Event, attrs ...slog.Attr) {
 func (r *Registry) turn(f func(*turn)) {
 	t := r.lockedTurn(f)
 	for _, l := range t.logs {
-		if l.noise != "" {
-			r.noise.LogOf(context.Background(), l.noise, "", l.event, l.attrs...)
+		if l.throttle != "" {
+			r.throttle.LogOf(context.Background(), l.throttle, "", l.event, l.attrs...)
 			continue
 		}
 		l.event.Log(context.Background(), r.logger, l.attrs...)
@@ -236,7 +236,7 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 		case client.Log:
 			t.log(effect.Event, append([]slog.Attr{journal.Client(e.name())}, effect.Attrs...)...)
 			if effect.Event == journal.ApprovalNeeded {
-				t.logs[len(t.logs)-1].noise = e.name()
+				t.logs[len(t.logs)-1].throttle = e.name()
 			}
 		case client.Notify:
 			notices = append(notices, effect.Notice)

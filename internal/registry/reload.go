@@ -19,8 +19,8 @@ import (
 	"mandos/internal/secret"
 )
 
-// A grave is a Grave in memory.
-type grave struct {
+// A tombstone is a Tombstone in memory.
+type tombstone struct {
 	status  client.Status
 	removed bool
 }
@@ -160,17 +160,17 @@ func (r *Registry) Reload(settings []client.Settings) (Summary, error) {
 }
 
 func (b *Batch) empty() bool {
-	return len(b.Put)+len(b.Delete)+len(b.Bury)+len(b.Unbury) == 0
+	return len(b.Put)+len(b.Delete)+len(b.PutTombstones)+len(b.DeleteTombstones) == 0
 }
 
 // A plan is what a new configuration makes of all clients.
 type plan struct {
-	batch   Batch
-	clients []planned
-	gone    []*entry
-	buried  map[Identity]grave
-	unbury  []Identity
-	sum     Summary
+	batch      Batch
+	clients    []planned
+	gone       []*entry
+	tombstones map[Identity]tombstone
+	reclaimed  []Identity
+	sum        Summary
 }
 
 // A planned is one client of a plan.
@@ -209,7 +209,7 @@ func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	keptAway := func(name string) bool { return r.graves[Identity{ByName, name}].removed }
+	keptAway := func(name string) bool { return r.tombstones[Identity{ByName, name}].removed }
 	// claims reports whether one of the clients to be, as found in wanted,
 	// has what it was looked up by.
 	claims := func(set *client.Settings) bool { return set != nil && !keptAway(set.Name) }
@@ -232,7 +232,7 @@ func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 		}
 	})
 
-	p := &plan{buried: map[Identity]grave{}, clients: make([]planned, 0, len(settings))}
+	p := &plan{tombstones: map[Identity]tombstone{}, clients: make([]planned, 0, len(settings))}
 	p.batch.Put = make([]Record, 0, changes.Load())
 	for i := range settings {
 		set := &settings[i]
@@ -267,37 +267,37 @@ func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 			p.gone = append(p.gone, e)
 			p.sum.Removed = append(p.sum.Removed, set.Name)
 			p.batch.Delete = append(p.batch.Delete, set.Name)
-			p.bury(t, Identity{ByName, set.Name}, grave{status: e.c.Status.Buried(t.now)})
+			p.putTombstone(t, Identity{ByName, set.Name}, tombstone{status: e.c.Status.Tombstone(t.now)})
 		}
 		if !set.KeyID.IsZero() && !claims(wanted.byKeyID[set.KeyID]) {
-			p.bury(t, Identity{ByKeyID, set.KeyID.String()}, grave{status: e.c.Status.Buried(t.now)})
+			p.putTombstone(t, Identity{ByKeyID, set.KeyID.String()}, tombstone{status: e.c.Status.Tombstone(t.now)})
 		}
 		if !set.Fingerprint.IsZero() && !claims(wanted.byPrint[set.Fingerprint]) {
-			p.bury(t, Identity{ByFingerprint, set.Fingerprint.String()}, grave{status: e.c.Status.Buried(t.now)})
+			p.putTombstone(t, Identity{ByFingerprint, set.Fingerprint.String()}, tombstone{status: e.c.Status.Tombstone(t.now)})
 		}
 	}
-	for id, g := range r.graves {
+	for id, ts := range r.tombstones {
 		claimant, _ := wanted.get(id)
 		switch {
 		case claims(claimant):
-			p.unbury = append(p.unbury, id)
-		case g.removed && wanted.byName[id.Value] == nil:
-			g.removed = false // clients.conf has let go of it
-			p.bury(t, id, g)
+			p.reclaimed = append(p.reclaimed, id)
+		case ts.removed && wanted.byName[id.Value] == nil:
+			ts.removed = false // clients.conf has let go of it
+			p.putTombstone(t, id, ts)
 		}
 	}
-	p.batch.Unbury = p.unbury
+	p.batch.DeleteTombstones = p.reclaimed
 	return p, nil
 }
 
-func (p *plan) bury(t *turn, id Identity, g grave) {
-	p.buried[id] = g
-	p.batch.Bury = append(p.batch.Bury, g.stored(id, t.now))
+func (p *plan) putTombstone(t *turn, id Identity, ts tombstone) {
+	p.tombstones[id] = ts
+	p.batch.PutTombstones = append(p.batch.PutTombstones, ts.stored(id, t.now))
 }
 
-func (g grave) stored(id Identity, now client.Instant) Grave {
-	c := client.Client{Status: g.status}
-	return Grave{Identity: id, Saved: c.Save(now), Removed: g.removed}
+func (ts tombstone) stored(id Identity, now client.Instant) Tombstone {
+	c := client.Client{Status: ts.status}
+	return Tombstone{Identity: id, Saved: c.Save(now), Removed: ts.removed}
 }
 
 // hasKeysOf reports whether e is known by the keys of set.
@@ -324,8 +324,8 @@ func (r *Registry) planChange(t *turn, set client.Settings, d Digest, e *entry) 
 		if h, _ := r.get(id); h != nil {
 			olds = append(olds, h.c.Status)
 			from = append(from, string(id.Kind)+" of client "+h.name())
-		} else if g, ok := r.graves[id]; ok {
-			olds = append(olds, g.status)
+		} else if ts, ok := r.tombstones[id]; ok {
+			olds = append(olds, ts.status)
 			from = append(from, string(id.Kind)+" known from before")
 		}
 	}
@@ -351,11 +351,11 @@ func (r *Registry) carryOut(t *turn, p *plan) {
 	for _, e := range p.gone {
 		r.dismiss(t, e)
 	}
-	for id, g := range p.buried {
-		r.graves[id] = g
+	for id, ts := range p.tombstones {
+		r.tombstones[id] = ts
 	}
-	for _, id := range p.unbury {
-		delete(r.graves, id)
+	for _, id := range p.reclaimed {
+		delete(r.tombstones, id)
 	}
 	for _, pl := range p.clients {
 		if pl.change != nil && pl.rekeyed {
@@ -432,17 +432,17 @@ func (r *Registry) Remove(name, by string) error {
 			return
 		}
 		next, _ := client.Step(e.c, t.now, client.Disable{By: by, Why: "removed"})
-		p := &plan{buried: map[Identity]grave{}, batch: Batch{Delete: []string{name}}}
+		p := &plan{tombstones: map[Identity]tombstone{}, batch: Batch{Delete: []string{name}}}
 		for _, id := range Identities(&e.c.Settings) {
-			p.bury(t, id, grave{status: next.Status.Buried(t.now), removed: id.Kind == ByName})
+			p.putTombstone(t, id, tombstone{status: next.Status.Tombstone(t.now), removed: id.Kind == ByName})
 		}
 		if err = r.commit(t, p.batch); err != nil {
 			err = fmt.Errorf("client %q: not removed, because that could not be saved: %w", name, err)
 			r.save(e, client.Soon) // a commit that fails may be on disk all the same
 			return
 		}
-		for id, g := range p.buried {
-			r.graves[id] = g
+		for id, ts := range p.tombstones {
+			r.tombstones[id] = ts
 		}
 		r.counts.count(&e.c, -1)
 		e.c = next
@@ -490,10 +490,10 @@ func (r *Registry) start(ctx context.Context, o Options, now client.Instant) err
 	}
 	// So is that the time of what nobody holds has run out: a clock that is
 	// set back later must not undo it.
-	for _, g := range state.Graves {
-		if now := r.graves[g.Identity]; g.Saved.Enabled && !now.status.Enabled {
-			if _, again := p.buried[g.Identity]; !again {
-				p.bury(t, g.Identity, now)
+	for _, ts := range state.Tombstones {
+		if now := r.tombstones[ts.Identity]; ts.Saved.Enabled && !now.status.Enabled {
+			if _, again := p.tombstones[ts.Identity]; !again {
+				p.putTombstone(t, ts.Identity, now)
 			}
 		}
 	}
@@ -539,13 +539,13 @@ func (r *Registry) restore(t *turn, settings []client.Settings, state State) map
 				effects[e] = then
 			}
 		} else {
-			e.c = client.Client{Settings: rec.Current, Status: client.RestoreBuried(rec.Saved, state.Seen, t.now)}
+			e.c = client.Client{Settings: rec.Current, Status: client.RestoreTombstone(rec.Saved, state.Seen, t.now)}
 		}
 		r.add(&e.c.Settings, e)
 		r.counts.count(&e.c, 1)
 	}
-	for _, g := range state.Graves {
-		r.graves[g.Identity] = grave{client.RestoreBuried(g.Saved, state.Seen, t.now), g.Removed}
+	for _, ts := range state.Tombstones {
+		r.tombstones[ts.Identity] = tombstone{client.RestoreTombstone(ts.Saved, state.Seen, t.now), ts.Removed}
 	}
 	return effects
 }
@@ -553,7 +553,7 @@ func (r *Registry) restore(t *turn, settings []client.Settings, state State) map
 // startAfresh starts all clients as settings say, on the word of an operator,
 // and says how many of them the saved state would have kept disabled.
 func (r *Registry) startAfresh(ctx context.Context, settings []client.Settings, state State, now client.Instant) error {
-	was := &Registry{index: newIndex[*entry](settings), graves: map[Identity]grave{}}
+	was := &Registry{index: newIndex[*entry](settings), tombstones: map[Identity]tombstone{}}
 	t := &turn{now: now}
 	was.restore(t, settings, state)
 	held, err := was.plan(t, settings)

@@ -53,7 +53,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	r.stop()
 	r.checks.Wait()
 	flusher.Wait()
-	r.noise.Flush()
+	r.throttle.Flush()
 	return r.flush(true)
 }
 
@@ -116,10 +116,10 @@ func (r *Registry) watchClock(t *turn) {
 		r.save(e, client.Soon)
 	}
 	var b Batch
-	for id, g := range r.graves {
-		b.Bury = append(b.Bury, g.stored(id, t.now))
+	for id, ts := range r.tombstones {
+		b.PutTombstones = append(b.PutTombstones, ts.stored(id, t.now))
 	}
-	if len(b.Bury) > 0 {
+	if len(b.PutTombstones) > 0 {
 		_ = r.commit(t, b) // logged; the old ones are read as stricter or, for a denial, shorter
 	}
 }

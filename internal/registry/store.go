@@ -21,9 +21,9 @@ type Store interface {
 
 // A State is everything that is stored.
 type State struct {
-	Seen    time.Time // the last instant at which the server is known to have run
-	Records []Record
-	Graves  []Grave
+	Seen       time.Time // the last instant at which the server is known to have run
+	Records    []Record
+	Tombstones []Tombstone
 }
 
 // A Record is what is stored of one client.
@@ -48,10 +48,10 @@ type Configured struct {
 // hash; see digest. The zero Digest is that of no secret.
 type Digest [saltLen + sha256.Size]byte
 
-// A Grave keeps the status of a name or key that no client holds any more:
+// A Tombstone keeps the status of a name or key that no client holds any more:
 // whatever comes back under it gets that status, because only an operator
 // enables.
-type Grave struct {
+type Tombstone struct {
 	Identity Identity
 	Saved    client.Saved
 	// Removed: an operator removed the client of this name; it stays away
@@ -78,19 +78,19 @@ const (
 
 // A Batch is a change of what is stored.
 type Batch struct {
-	Seen   time.Time
-	Put    []Record   // replaces the record of that name
-	Delete []string   // names
-	Bury   []Grave    // replaces the grave of that identity
-	Unbury []Identity // deletes the grave, if there is one
+	Seen             time.Time
+	Put              []Record    // replaces the record of that name
+	Delete           []string    // names
+	PutTombstones    []Tombstone // replaces the tombstone of that identity
+	DeleteTombstones []Identity  // deletes the tombstone, if there is one
 }
 
 // MemoryStore is a Store that forgets everything when the process ends.
 type MemoryStore struct {
-	mu      sync.Mutex
-	seen    time.Time
-	records map[string]Record
-	graves  map[Identity]Grave
+	mu         sync.Mutex
+	seen       time.Time
+	records    map[string]Record
+	tombstones map[Identity]Tombstone
 
 	// For tests.
 	err     error // of Load and Commit
@@ -110,8 +110,8 @@ func (m *MemoryStore) Load() (State, error) {
 	for _, r := range m.records {
 		s.Records = append(s.Records, r)
 	}
-	for _, g := range m.graves {
-		s.Graves = append(s.Graves, g)
+	for _, ts := range m.tombstones {
+		s.Tombstones = append(s.Tombstones, ts)
 	}
 	return s, nil
 }
@@ -124,7 +124,7 @@ func (m *MemoryStore) Commit(b Batch) error {
 		return m.err
 	}
 	if m.records == nil {
-		m.records, m.graves = map[string]Record{}, map[Identity]Grave{}
+		m.records, m.tombstones = map[string]Record{}, map[Identity]Tombstone{}
 	}
 	m.commits++
 	m.seen = b.Seen
@@ -134,11 +134,11 @@ func (m *MemoryStore) Commit(b Batch) error {
 	for _, r := range b.Put {
 		m.records[r.Name] = r
 	}
-	for _, id := range b.Unbury {
-		delete(m.graves, id)
+	for _, id := range b.DeleteTombstones {
+		delete(m.tombstones, id)
 	}
-	for _, g := range b.Bury {
-		m.graves[g.Identity] = g
+	for _, ts := range b.PutTombstones {
+		m.tombstones[ts.Identity] = ts
 	}
 	return nil
 }

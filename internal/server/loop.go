@@ -36,7 +36,7 @@ func (l *loop) run(ctx context.Context) error {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			l.answer()
 		default:
-			l.server.noise.Log(ctx, journal.AcceptFailed, journal.Err(err))
+			l.server.throttle.Log(ctx, journal.AcceptFailed, journal.Err(err))
 			l.server.shed() // it may be about open files
 			select {
 			case <-time.After(acceptBackoff):

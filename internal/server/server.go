@@ -67,7 +67,7 @@ const (
 const (
 	closeTimeout  = time.Second            // for sending close_notify to a peer that is refused
 	acceptBackoff = 100 * time.Millisecond // after an error, such as too many open files
-	noiseBurst    = 20                     // entries of one kind in a minute
+	throttleBurst = 20                     // entries of one kind in a minute
 
 	// patience is how long a peer may keep the server waiting, in all, while
 	// others of its source wait in line: some round trips around the world, and
@@ -98,7 +98,7 @@ type Server struct {
 	MaxWaiting, MaxUnproved, MaxProved int
 
 	patience time.Duration // see the constant
-	noise    *journal.Throttle
+	throttle *journal.Throttle
 
 	mu       sync.Mutex
 	table    table
@@ -113,7 +113,7 @@ type Server struct {
 // closes the listeners. Its error is nil if ctx ended it.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	s.setDefaults()
-	defer s.noise.Flush()
+	defer s.throttle.Flush()
 
 	accepting, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -153,7 +153,7 @@ func (s *Server) setDefaults() {
 	s.table.waiting.greed, s.table.unproved.greed, s.table.proved.greed = lineGreed, 1, 1
 	setDefault(&s.patience, patience)
 	s.table.maxPerClient, s.table.patience = maxPerClient, s.patience
-	s.noise = journal.NewThrottle(s.Log, noiseBurst)
+	s.throttle = journal.NewThrottle(s.Log, throttleBurst)
 }
 
 func setDefault[T comparable](field *T, value T) {

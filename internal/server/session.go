@@ -360,5 +360,5 @@ func use(*[10 << 10]byte) {}
 
 // log logs what peers can cause as often as they like.
 func (s *session) log(event journal.Event, attrs ...slog.Attr) {
-	s.server.noise.Log(context.Background(), event, append([]slog.Attr{journal.Peer(s.peer)}, attrs...)...)
+	s.server.throttle.Log(context.Background(), event, append([]slog.Attr{journal.Peer(s.peer)}, attrs...)...)
 }

@@ -231,12 +231,12 @@ func (c *coder) saved(s *client.Saved) {
 	c.time(&s.DecisionUntil)
 }
 
-func (c *coder) grave(g *registry.Grave) {
-	c.saved(&g.Saved)
-	c.bool(&g.Removed)
+func (c *coder) tombstone(ts *registry.Tombstone) {
+	c.saved(&ts.Saved)
+	c.bool(&ts.Removed)
 }
 
-func graveKey(id registry.Identity) []byte {
+func tombstoneKey(id registry.Identity) []byte {
 	return []byte(string(id.Kind) + "\x00" + id.Value)
 }
 
@@ -269,21 +269,21 @@ func readRecord(version byte, key, body []byte) (r registry.Record, err error) {
 	return r, err
 }
 
-func readGrave(version byte, key, body []byte) (g registry.Grave, err error) {
+func readTombstone(version byte, key, body []byte) (ts registry.Tombstone, err error) {
 	kind, value, ok := bytes.Cut(key, []byte{0})
 	if !ok {
-		return g, errors.New("it has no kind")
+		return ts, errors.New("it has no kind")
 	}
-	g.Identity = registry.Identity{Kind: registry.Kind(kind), Value: string(value)}
+	ts.Identity = registry.Identity{Kind: registry.Kind(kind), Value: string(value)}
 	switch version {
 	case 1:
-		err = readGraveV1(&g, body)
+		err = readTombstoneV1(&ts, body)
 	case 2:
-		err = decode(body, func(c *coder) { c.grave(&g) })
+		err = decode(body, func(c *coder) { c.tombstone(&ts) })
 	default:
 		err = unknown(version)
 	}
-	return g, err
+	return ts, err
 }
 
 func readSummary(version byte, _, body []byte) (s summary, err error) {

@@ -60,7 +60,7 @@ type statusV1 struct {
 	DecisionUntil       time.Time `json:"decision_until"`
 }
 
-type graveV1 struct {
+type tombstoneV1 struct {
 	Status  statusV1 `json:"status"`
 	Removed bool     `json:"removed"`
 }
@@ -96,13 +96,13 @@ func readRecordV1(name string, body []byte) (r registry.Record, err error) {
 	return r, err
 }
 
-func readGraveV1(g *registry.Grave, body []byte) error {
-	var v graveV1
+func readTombstoneV1(ts *registry.Tombstone, body []byte) error {
+	var v tombstoneV1
 	err := json.Unmarshal(body, &v)
 	if err == nil {
-		g.Saved, err = v.Status.saved()
+		ts.Saved, err = v.Status.saved()
 	}
-	g.Removed = v.Removed
+	ts.Removed = v.Removed
 	return err
 }
 

@@ -49,11 +49,11 @@ func stateV1() registry.State {
 	d.Saved.Decision = client.Approved
 	c := registry.Record{Name: "c", Configured: registry.Configured{Settings: client.Settings{Name: "c", KeyID: keyid.OfSPKI([]byte("b")), Host: "c"}}, Saved: client.Saved{At: at}}
 	c.Current = c.Configured.Settings
-	grave := registry.Grave{Identity: registry.Identity{Kind: registry.ByName, Value: "gone"}, Saved: full("gone").Saved, Removed: true}
-	grave.Saved.Enabled = false
-	other := grave
+	tombstone := registry.Tombstone{Identity: registry.Identity{Kind: registry.ByName, Value: "gone"}, Saved: full("gone").Saved, Removed: true}
+	tombstone.Saved.Enabled = false
+	other := tombstone
 	other.Identity = registry.Identity{Kind: registry.ByKeyID, Value: "00"}
-	return registry.State{Seen: at, Records: []registry.Record{a, b, c, d}, Graves: []registry.Grave{grave, other}}
+	return registry.State{Seen: at, Records: []registry.Record{a, b, c, d}, Tombstones: []registry.Tombstone{tombstone, other}}
 }
 
 // TestVersion1: a file of version 1 says what it said, and becomes one of
@@ -72,8 +72,8 @@ func TestVersion1(t *testing.T) {
 
 	disabled := want.Records[0]
 	disabled.Saved.Enabled = false
-	commitT(t, s, registry.Batch{Seen: want.Seen, Put: []registry.Record{disabled}, Unbury: []registry.Identity{want.Graves[0].Identity}})
-	want.Records[0], want.Graves = disabled, want.Graves[1:]
+	commitT(t, s, registry.Batch{Seen: want.Seen, Put: []registry.Record{disabled}, DeleteTombstones: []registry.Identity{want.Tombstones[0].Identity}})
+	want.Records[0], want.Tombstones = disabled, want.Tombstones[1:]
 	if v := versionOf(t, s); v != versionText {
 		t.Errorf("a commit has left it at version %s", v)
 	}

@@ -91,22 +91,22 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// FuzzGrave: what a grave of any version says is written so that it says the
+// FuzzTombstone: what a tombstone of any version says is written so that it says the
 // same again.
-func FuzzGrave(f *testing.F) {
-	full := fullGrave(registry.ByKeyID, "00")
-	f.Add(byte(version), encoded(func(c *coder) { c.grave(&full) }))
+func FuzzTombstone(f *testing.F) {
+	full := fullTombstone(registry.ByKeyID, "00")
+	f.Add(byte(version), encoded(func(c *coder) { c.tombstone(&full) }))
 	f.Add(byte(1), []byte(`{"removed":true}`))
 	f.Fuzz(func(t *testing.T, version byte, body []byte) {
 		key := []byte("name\x00a")
-		first, err := readGrave(version, key, body)
+		first, err := readTombstone(version, key, body)
 		if err != nil {
 			return
 		}
-		second, err := readGrave(2, key, encoded(func(c *coder) { c.grave(&first) }))
+		second, err := readTombstone(2, key, encoded(func(c *coder) { c.tombstone(&first) }))
 		if err != nil {
 			t.Fatalf("%x can't be read again: %v", body, err)
 		}
-		same(t, registry.State{Graves: []registry.Grave{second}}, registry.State{Graves: []registry.Grave{first}})
+		same(t, registry.State{Tombstones: []registry.Tombstone{second}}, registry.State{Tombstones: []registry.Tombstone{first}})
 	})
 }

@@ -21,7 +21,7 @@ func (s *Store) renew() error {
 	dir := filepath.Dir(s.path)
 	temp, db, file, err := s.build(dir, func(to *bbolt.Tx) error {
 		return s.db.View(func(from *bbolt.Tx) error {
-			for _, name := range [][]byte{metaBucket, clientsBucket, gravesBucket} {
+			for _, name := range [][]byte{metaBucket, clientsBucket, tombstonesBucket} {
 				bucket := to.Bucket(name)
 				if err := from.Bucket(name).ForEach(bucket.Put); err != nil {
 					return err

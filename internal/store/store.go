@@ -12,7 +12,7 @@
 //	        "summary": the last instant seen, and the number and the sum
 //	                   of the checksums of all items below
 //	clients a client's name: an item, see coder.record
-//	graves  kind, 0, value:  an item, see coder.grave
+//	graves  kind, 0, value:  an item, see coder.tombstone
 //
 // An item is one byte of version, eight of checksum, and what it says. The checksum
 // covers bucket, key and version, too, so that an item in a wrong place is
@@ -66,12 +66,12 @@ const (
 )
 
 var (
-	metaBucket    = []byte("meta")
-	clientsBucket = []byte("clients")
-	gravesBucket  = []byte("graves")
-	versionText   = strconv.Itoa(version)
-	versionKey    = []byte("version")
-	summaryKey    = []byte("summary")
+	metaBucket       = []byte("meta")
+	clientsBucket    = []byte("clients")
+	tombstonesBucket = []byte("graves") // as the first versions called them
+	versionText      = strconv.Itoa(version)
+	versionKey       = []byte("version")
+	summaryKey       = []byte("summary")
 )
 
 // errDamaged is the cause of every error about a file that can't be trusted.
@@ -292,7 +292,7 @@ func (s *Store) build(dir string, fill func(*bbolt.Tx) error) (temp string, db *
 		return "", nil, nil, err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{metaBucket, clientsBucket, gravesBucket} {
+		for _, name := range [][]byte{metaBucket, clientsBucket, tombstonesBucket} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -350,7 +350,7 @@ func (s *Store) check() error {
 		case v > version:
 			return fmt.Errorf("the state file %s was written by a newer mandos (format %d; this one knows up to %d):"+
 				" run that version again, or move the file away, and all clients start as clients.conf says", s.path, v, version)
-		case tx.Bucket(clientsBucket) == nil || tx.Bucket(gravesBucket) == nil:
+		case tx.Bucket(clientsBucket) == nil || tx.Bucket(tombstonesBucket) == nil:
 			return s.damaged("a part of it is missing")
 		}
 		return nil
@@ -428,7 +428,7 @@ func (s *Store) Load() (state registry.State, err error) {
 			if state.Records, err = load(s, tx.Bucket(clientsBucket), clientsBucket, &found, readRecord); err != nil {
 				return err
 			}
-			if state.Graves, err = load(s, tx.Bucket(gravesBucket), gravesBucket, &found, readGrave); err != nil {
+			if state.Tombstones, err = load(s, tx.Bucket(tombstonesBucket), tombstonesBucket, &found, readTombstone); err != nil {
 				return err
 			}
 			if found.Items != sum.Items || found.Sum != sum.Sum {
@@ -531,14 +531,14 @@ type change struct {
 // takes several times as long. Making the items is most of the work, and
 // needs no transaction.
 func changes(b registry.Batch) []change {
-	dropped := make([]change, 0, len(b.Delete)+len(b.Unbury))
+	dropped := make([]change, 0, len(b.Delete)+len(b.DeleteTombstones))
 	for _, name := range b.Delete {
 		dropped = append(dropped, change{clientsBucket, []byte(name), nil})
 	}
-	for _, id := range b.Unbury {
-		dropped = append(dropped, change{gravesBucket, graveKey(id), nil})
+	for _, id := range b.DeleteTombstones {
+		dropped = append(dropped, change{tombstonesBucket, tombstoneKey(id), nil})
 	}
-	put := make([]change, len(b.Put)+len(b.Bury))
+	put := make([]change, len(b.Put)+len(b.PutTombstones))
 	cores.Each(len(put), func(i int) {
 		c := change{bucket: clientsBucket}
 		var body func(*coder)
@@ -546,8 +546,8 @@ func changes(b registry.Batch) []change {
 			r := &b.Put[i]
 			c.key, body = []byte(r.Name), func(c *coder) { c.record(r) }
 		} else {
-			g := &b.Bury[i-len(b.Put)]
-			c.bucket, c.key, body = gravesBucket, graveKey(g.Identity), func(c *coder) { c.grave(g) }
+			ts := &b.PutTombstones[i-len(b.Put)]
+			c.bucket, c.key, body = tombstonesBucket, tombstoneKey(ts.Identity), func(c *coder) { c.tombstone(ts) }
 		}
 		c.item = seal(c.bucket, c.key, body)
 		put[i] = c

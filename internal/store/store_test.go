@@ -79,29 +79,29 @@ func fullRecord(name string) registry.Record {
 	}
 }
 
-func fullGrave(kind registry.Kind, value string) registry.Grave {
-	g := registry.Grave{Identity: registry.Identity{Kind: kind, Value: value}, Saved: fullRecord(value).Saved, Removed: true}
-	g.Saved.Enabled = false
-	return g
+func fullTombstone(kind registry.Kind, value string) registry.Tombstone {
+	ts := registry.Tombstone{Identity: registry.Identity{Kind: kind, Value: value}, Saved: fullRecord(value).Saved, Removed: true}
+	ts.Saved.Enabled = false
+	return ts
 }
 
 // same compares states; secrets by what they hold.
 func same(t *testing.T, got, want registry.State) {
 	t.Helper()
 	byName := func(a, b registry.Record) int { return strings.Compare(a.Name, b.Name) }
-	byID := func(a, b registry.Grave) int {
-		return strings.Compare(string(graveKey(a.Identity)), string(graveKey(b.Identity)))
+	byID := func(a, b registry.Tombstone) int {
+		return strings.Compare(string(tombstoneKey(a.Identity)), string(tombstoneKey(b.Identity)))
 	}
 	plain := func(s registry.State) (registry.State, []string) {
-		s.Records, s.Graves = slices.Clone(s.Records), slices.Clone(s.Graves)
+		s.Records, s.Tombstones = slices.Clone(s.Records), slices.Clone(s.Tombstones)
 		slices.SortFunc(s.Records, byName)
-		slices.SortFunc(s.Graves, byID)
+		slices.SortFunc(s.Tombstones, byID)
 		var secrets []string
 		if len(s.Records) == 0 {
 			s.Records = nil
 		}
-		if len(s.Graves) == 0 {
-			s.Graves = nil
+		if len(s.Tombstones) == 0 {
+			s.Tombstones = nil
 		}
 		for i := range s.Records {
 			secrets = append(secrets, string(s.Records[i].Current.Secret.Reveal()))
@@ -143,21 +143,21 @@ func TestRoundTrip(t *testing.T) {
 	plain.Configured.Settings.Name, plain.Current.Name = "plain", "plain"
 	strange := fullRecord("a name/with \x00 … and 300 characters " + strings.Repeat("x", 300))
 	full := fullRecord("full")
-	g1, g2 := fullGrave(registry.ByName, "gone\x00 too"), fullGrave(registry.ByKeyID, "AA")
-	commitT(t, s, registry.Batch{Seen: epoch, Put: []registry.Record{plain, strange, full}, Bury: []registry.Grave{g1, g2}})
-	want := registry.State{Seen: epoch, Records: []registry.Record{plain, strange, full}, Graves: []registry.Grave{g1, g2}}
+	ts1, ts2 := fullTombstone(registry.ByName, "gone\x00 too"), fullTombstone(registry.ByKeyID, "AA")
+	commitT(t, s, registry.Batch{Seen: epoch, Put: []registry.Record{plain, strange, full}, PutTombstones: []registry.Tombstone{ts1, ts2}})
+	want := registry.State{Seen: epoch, Records: []registry.Record{plain, strange, full}, Tombstones: []registry.Tombstone{ts1, ts2}}
 	same(t, loadT(t, s), want)
 	s.Close()
 	s = openT(t, dir)
 	same(t, loadT(t, s), want)
 
 	full.Saved.Enabled = false
-	g2.Removed = false
+	ts2.Removed = false
 	commitT(t, s, registry.Batch{Seen: epoch.Add(9), Put: []registry.Record{full}, Delete: []string{"plain", "nobody"},
-		Bury: []registry.Grave{g2}, Unbury: []registry.Identity{g1.Identity, {Kind: registry.ByName, Value: "nobody"}}})
+		PutTombstones: []registry.Tombstone{ts2}, DeleteTombstones: []registry.Identity{ts1.Identity, {Kind: registry.ByName, Value: "nobody"}}})
 	s.Close()
 	s = openT(t, dir)
-	same(t, loadT(t, s), registry.State{Seen: epoch.Add(9), Records: []registry.Record{strange, full}, Graves: []registry.Grave{g2}})
+	same(t, loadT(t, s), registry.State{Seen: epoch.Add(9), Records: []registry.Record{strange, full}, Tombstones: []registry.Tombstone{ts2}})
 
 	info, err := os.Stat(s.Path())
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -194,7 +194,7 @@ func TestLocked(t *testing.T) {
 	}
 }
 
-// filled makes a state file with n clients and a few graves, several commits
+// filled makes a state file with n clients and a few tombstones, several commits
 // old, and returns its path and what is in it.
 func filled(t *testing.T, dir string, n int) (string, registry.State) {
 	t.Helper()
@@ -202,7 +202,7 @@ func filled(t *testing.T, dir string, n int) (string, registry.State) {
 	for i := range n {
 		b := registry.Batch{Seen: epoch.Add(time.Duration(i)), Put: []registry.Record{fullRecord(fmt.Sprintf("client%d", i))}}
 		if i%4 == 0 {
-			b.Bury = []registry.Grave{fullGrave(registry.ByName, fmt.Sprintf("gone%d", i))}
+			b.PutTombstones = []registry.Tombstone{fullTombstone(registry.ByName, fmt.Sprintf("gone%d", i))}
 		}
 		commitT(t, s, b)
 	}
@@ -367,12 +367,12 @@ func TestMissingItem(t *testing.T) {
 	path, _ := filled(t, dir, 3)
 	for name, change := range map[string]func(*bbolt.Tx) error{
 		"a record is gone": func(tx *bbolt.Tx) error { return tx.Bucket(clientsBucket).Delete([]byte("client1")) },
-		"a grave is gone": func(tx *bbolt.Tx) error {
-			return tx.Bucket(gravesBucket).Delete(graveKey(registry.Identity{Kind: registry.ByName, Value: "gone0"}))
+		"a tombstone is gone": func(tx *bbolt.Tx) error {
+			return tx.Bucket(tombstonesBucket).Delete(tombstoneKey(registry.Identity{Kind: registry.ByName, Value: "gone0"}))
 		},
 		"the summary is gone":   func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Delete(summaryKey) },
 		"the version is gone":   func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Delete(versionKey) },
-		"a bucket is gone":      func(tx *bbolt.Tx) error { return tx.DeleteBucket(gravesBucket) },
+		"a bucket is gone":      func(tx *bbolt.Tx) error { return tx.DeleteBucket(tombstonesBucket) },
 		"a record is too short": func(tx *bbolt.Tx) error { return tx.Bucket(clientsBucket).Put([]byte("client1"), []byte{1, 2}) },
 		"a record is under another name": func(tx *bbolt.Tx) error {
 			b := tx.Bucket(clientsBucket)

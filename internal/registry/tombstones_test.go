@@ -11,7 +11,7 @@ import (
 
 // What is known of a name or key that nobody holds is spent when somebody
 // takes it: it doesn't come back after an operator's word.
-func TestGraveIsSpent(t *testing.T) {
+func TestTombstoneIsSpent(t *testing.T) {
 	a, b := setting("a"), setting("b")
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
@@ -32,7 +32,7 @@ func TestGraveIsSpent(t *testing.T) {
 // The time of what nobody holds runs out while the server is down, too. That
 // is on disk when the server has started: a clock that is set back before a
 // crash doesn't undo it.
-func TestGraveRunsOutWhileDown(t *testing.T) {
+func TestTombstoneRunsOutWhileDown(t *testing.T) {
 	a, b := setting("a"), setting("b")
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
@@ -45,7 +45,7 @@ func TestGraveRunsOutWhileDown(t *testing.T) {
 		w.do("b", client.Enable{By: "a test"}) // the new time is on disk as seen
 		m := w.store.(*MemoryStore)
 		m.mu.Lock() // the flush of liveness may be under way
-		crashed := &MemoryStore{seen: m.seen, records: maps.Clone(m.records), graves: maps.Clone(m.graves)}
+		crashed := &MemoryStore{seen: m.seen, records: maps.Clone(m.records), tombstones: maps.Clone(m.tombstones)}
 		m.mu.Unlock()
 		w.stop()
 		w.store = crashed
@@ -57,7 +57,7 @@ func TestGraveRunsOutWhileDown(t *testing.T) {
 
 // The clock is set back, and the server crashes before it has noticed: what is
 // saved in between must not make the time come back that has run out.
-func TestGraveRunsOutBeforeClockIsSetBack(t *testing.T) {
+func TestTombstoneRunsOutBeforeClockIsSetBack(t *testing.T) {
 	a, b := setting("a"), setting("b")
 	for name, save := range map[string]func(*world) error{
 		"by a change":   func(w *world) error { return w.Do("b", client.Disable{By: "a test"}) },
@@ -92,7 +92,7 @@ func TestGraveRunsOutBeforeClockIsSetBack(t *testing.T) {
 
 // A client that is known by its OpenPGP key alone has its status under that key
 // when it is back under another name, or with another client.
-func TestGraveOfAFingerprint(t *testing.T) {
+func TestTombstoneOfAFingerprint(t *testing.T) {
 	old := func(name string) client.Settings {
 		set := setting(name)
 		set.KeyID, set.Fingerprint = keyid.KeyID{}, printOf('f')

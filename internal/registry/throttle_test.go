@@ -14,16 +14,16 @@ func TestStrangers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
 		feed := w.Subscribe(1000)
-		for range noiseBurst + 5 {
+		for range throttleBurst + 5 {
 			if got := w.fetch('x'); got != "Unknown" {
 				t.Fatalf("a stranger got %q", got)
 			}
 		}
-		if n := strings.Count(w.logged(), "refused a peer with an unknown key"); n != noiseBurst {
-			t.Errorf("%d of them are logged, want %d", n, noiseBurst)
+		if n := strings.Count(w.logged(), "refused a peer with an unknown key"); n != throttleBurst {
+			t.Errorf("%d of them are logged, want %d", n, throttleBurst)
 		}
-		if n := len(feed.C); n != noiseBurst {
-			t.Errorf("%d of them are told of, want %d", n, noiseBurst)
+		if n := len(feed.C); n != throttleBurst {
+			t.Errorf("%d of them are told of, want %d", n, throttleBurst)
 		}
 		sleep(time.Minute)
 		if got := w.logged(); !strings.Contains(got, "suppressed entries of one kind") || !strings.Contains(got, "count=5") {
@@ -42,7 +42,7 @@ func TestRefusedInALoop(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
 		feed := w.Subscribe(1000)
-		for range noiseBurst + 5 {
+		for range throttleBurst + 5 {
 			if got := w.fetch('d'); got != string(client.Disabled) {
 				t.Fatalf("got %q", got)
 			}
@@ -63,7 +63,7 @@ func TestRefusedInALoop(t *testing.T) {
 			}
 		}
 		for what, want := range map[string]int{
-			"disabled: Disabled": noiseBurst, "waiting: Approval timed out": noiseBurst,
+			"disabled: Disabled": throttleBurst, "waiting: Approval timed out": throttleBurst,
 			"other: Disabled": 1, "waiting: Disabled": 1,
 		} {
 			name, reason, _ := strings.Cut(what, ": ")
@@ -77,8 +77,8 @@ func TestRefusedInALoop(t *testing.T) {
 				t.Errorf("%s: %d are logged and %d told of, want %d", what, logged, rejected[what], want)
 			}
 		}
-		if n := strings.Count(w.logged(), "a client waits for approval"); n != noiseBurst {
-			t.Errorf("%d times it is logged that a client waits, want %d", n, noiseBurst)
+		if n := strings.Count(w.logged(), "a client waits for approval"); n != throttleBurst {
+			t.Errorf("%d times it is logged that a client waits, want %d", n, throttleBurst)
 		}
 		sleep(time.Minute)
 		for _, want := range []string{
@@ -97,7 +97,7 @@ func TestRefusedInALoop(t *testing.T) {
 func TestHandoutsInALoop(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
-		const many = 10 * noiseBurst
+		const many = 10 * throttleBurst
 		for range many {
 			if got := w.fetch('a'); got != "secret of a" {
 				t.Fatalf("got %q", got)
