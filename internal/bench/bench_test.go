@@ -157,7 +157,7 @@ func TestStatements(t *testing.T) {
 	}{
 		"slow":                  {func(s []bench.Server) { s[0].Loads[0].InTime = 10_000 }, []string{"1 client: at least 20 times"}},
 		"slow with 1,000":       {func(s []bench.Server) { s[1].Loads[0].InTime = 9_900 }, []string{"1,000 clients: at least 1000 times"}},
-		"slow with 100,000":     {func(s []bench.Server) { s[3].Loads[0].InTime = 9_000 }, []string{"100,000 clients: hand-outs a second"}},
+		"slow with 100,000":     {func(s []bench.Server) { s[3].Loads[0].InTime = 9_000 }, []string{"100,000 clients: hand-outs per second"}},
 		"collapse":              {func(s []bench.Server) { s[0].Loads[1].P99 = 201 * time.Millisecond }, []string{"1 client: p99"}},
 		"collapse with 100,000": {func(s []bench.Server) { s[3].Loads[1].P99 = 201 * time.Millisecond }, []string{"100,000 clients: p99"}},
 		"costly":                {func(s []bench.Server) { s[0].Loads[0].ServerCPU *= 2 }, []string{"1 client: CPU time"}},
@@ -192,10 +192,10 @@ func TestTableNamesWhatIsMissing(t *testing.T) {
 	r.Servers[4].Loads[0].Failed = map[string]int{"EOF": 2}
 	table := r.Table()
 	for _, row := range []string{
-		"| secrets a second, 8 hosts at once, Debian's | 52 | 1 | – | – |",
-		"|     , here | 1,050 | 1,040 | 1,000 | 950 |",
-		"| wait: median, 1 of 100 longer than, longest, Debian's | – | 250 ms, 1.0 s, 2.0 s (2 gave up) | – | – | – |",
-		"|     , here | – | – | 14 s; 10 s at best | – |",
+		"| secrets per second, 8 hosts at once: Debian's | 52 | 1 | – | – |",
+		"|     here | 1,050 | 1,040 | 1,000 | 950 |",
+		"| wait (median, 99th percentile, longest): Debian's | – | 250 ms, 1.0 s, 2.0 s (2 gave up) | – | – | – |",
+		"|     here | – | – | 14 s; 10 s at best | – |",
 	} {
 		if !strings.Contains(strings.ReplaceAll(table, "\u00a0", " "), row+"\n") {
 			t.Errorf("no row %s in:\n%s", row, table)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Chart draws two panels as SVG: hand-outs a second by number of clients, and
-// the wait that one of 100 exceeds, by hosts at once. All axes are logarithmic.
+// Chart draws two panels as SVG: hand-outs per second by number of clients, and
+// the 99th percentile of the wait, by hosts at once. All axes are logarithmic.
 func (r *Results) Chart() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12">`+"\n",
@@ -27,12 +27,12 @@ func (r *Results) Chart() string {
 		}
 	}
 	panel{
-		title: "Secrets a second, 8 hosts at once", x: "clients in clients.conf",
+		title: "Secrets per second, 8 hosts at once", x: "clients in clients.conf",
 		left: 0, first: true, xs: axis{1, 100_000, 10}, ys: axis{0.01, 10_000, 10},
 		lines: rates, format: func(v float64) string { return plain(v) },
 	}.draw(&b)
 	panel{
-		title: "Wait that 1 of 100 exceeds, 1 client", x: "hosts at once",
+		title: "99th percentile of the wait, 1 client", x: "hosts at once",
 		left: panelWidth, xs: axis{1, 256, 4}, ys: axis{0.001, 100, 10},
 		lines: waits, format: func(v float64) string {
 			if v < 1 {

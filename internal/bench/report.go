@@ -11,8 +11,9 @@ func (r *Results) Table() string {
 	var b strings.Builder
 	row := func(cells ...string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
 	rows := func(what string, figures func(name string) []string) {
+		what += ": "
 		for _, name := range []string{"debian", "ours"} {
-			row(append([]string{what + ", " + legends[name]}, figures(name)...)...)
+			row(append([]string{what + legends[name]}, figures(name)...)...)
 			what = strings.Repeat("\u00a0", 4)
 		}
 	}
@@ -35,16 +36,16 @@ func (r *Results) Table() string {
 
 	row("clients", "1", "1,000", "10,000", "100,000")
 	row("---", "---:", "---:", "---:", "---:")
-	bySize("secrets a second, 8 hosts at once", func(s *Server) string { return perSecond(s.load(8)) })
+	bySize("secrets per second, 8 hosts at once", func(s *Server) string { return perSecond(s.load(8)) })
 	bySize("memory", memory)
 	bySize("start to ready", ready)
-	bySize("all hosts boot at once: the last has its secret after", r.lastOfStorm)
+	bySize("all hosts boot at once, time until the last has its secret", r.lastOfStorm)
 	b.WriteByte('\n')
 	row("hosts at once, 1 client", "1", "8", "16", "64", "256")
 	row("---", "---:", "---:", "---:", "---:", "---:")
-	byCrowd("secrets a second", perSecond)
-	byCrowd("wait: median, 1 of 100 longer than, longest", wait)
-	byCrowd("processor time for a secret", cpuPer)
+	byCrowd("secrets per second", perSecond)
+	byCrowd("wait (median, 99th percentile, longest)", wait)
+	byCrowd("CPU time per secret", cpuPer)
 	return b.String()
 }
 
@@ -138,29 +139,30 @@ func (r *Results) Section(chart string) string {
 	m := r.Machine
 	var b strings.Builder
 	fmt.Fprintf(&b, `Measured on %s at commit %s by `+"`%s`"+`, on %d cores (%s), %.0f GiB,
-Linux %s, %s; the hosts that ask share the cores. Both servers, ours and Debian's %s,
-have the same clients and keys, secrets of %s bytes, a bus and a journal; checkers rest.
-What is compared closely (the floor, and the loads with 1 and 100,000 clients) was measured
-in turns, in %d rounds, as the machine's speed changes.
+Linux %s, %s; the requesting hosts share these cores with the server. Both servers, ours and
+Debian's %s, have the same clients and keys, secrets of %s bytes, a D-Bus system bus and a journal;
+checks hardly ever run. Figures that are compared closely (the floor, and the loads with 1 and 100,000
+clients) were measured alternately, in %d rounds, because the machine's speed varies.
 
-![Secrets a second by number of clients; how long 1 of 100 hosts waits, by hosts at once](%s)
+![Secrets per second by number of clients; 99th percentile of the wait, by hosts at once](%s)
 
 %s
-Memory is PSS. Ready is the first start, then one with saved state. A host that gave up
-had waited for 10 s or more. At best: had server and hosts kept all cores busy.
+Memory is PSS. "Start to ready" gives the first start, then one with saved state. A host that gave
+up had waited for at least 10 s. "At best" is the time it would have taken if server and hosts had
+kept all cores busy.
 `, r.Date[:10], r.Commit, r.Command, m.Cores, m.CPU, float64(m.Memory)/(1<<30), m.Kernel, m.Go, m.Debian,
 		thousands(SecretSize), r.Rounds, chart, r.Table())
-	fmt.Fprintf(&b, "Of our processor time for a secret, %s are the floor: cryptography that no server can do\nwithout. What RFC 8446 has hashed are %s more, a bare connection in the kernel %s.",
+	fmt.Fprintf(&b, "Of our CPU time per secret, %s is the floor: cryptography that no server can do\nwithout. The hashing that RFC 8446 requires adds %s, and a bare connection in the kernel %s.",
 		short(r.Floor.Sum()), short(r.Floor.Hashing), short(r.Floor.Connection))
 	if s := r.server("ours", len(Kinds)); s != nil {
 		var texts []string
 		for _, what := range Kinds {
 			texts = append(texts, what+" "+cpuPer(s.kind(what)))
 		}
-		fmt.Fprintf(&b, " It depends on the host's key:\n%s.", strings.Join(texts, ", "))
+		fmt.Fprintf(&b, " CPU time depends\non the host's key: %s.", strings.Join(texts, ", "))
 	}
 	if share := r.others(); share > 0.05 {
-		fmt.Fprintf(&b, " Other processes\nhad up to %.0f %% of the machine meanwhile.", 100*share)
+		fmt.Fprintf(&b, " Other processes\nused up to %.0f %% of the machine meanwhile.", 100*share)
 	}
 	all := r.Statements()
 	var unmet []Statement
@@ -169,9 +171,9 @@ had waited for 10 s or more. At best: had server and hosts kept all cores busy.
 			unmet = append(unmet, s)
 		}
 	}
-	fmt.Fprintf(&b, "\n\nOf the %d things that `%s` holds us to, %d are met.", len(all), r.Command, len(all)-len(unmet))
+	fmt.Fprintf(&b, "\n\nOf the %d targets that `%s` checks, %d are met.", len(all), r.Command, len(all)-len(unmet))
 	if len(unmet) > 0 {
-		fmt.Fprint(&b, " These aren't:\n\n")
+		fmt.Fprint(&b, " These are not:\n\n")
 		for _, s := range unmet {
 			fmt.Fprintf(&b, "- %s. Measured: %s.\n", s.Text, s.Figure)
 		}

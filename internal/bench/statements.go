@@ -30,13 +30,13 @@ func (r *Results) Statements() []Statement {
 			continue
 		}
 		ratio := ours.PerSecond() / debians.PerSecond()
-		c.add(ratio >= float64(s.times), "%.0f times (%s and %s a second)", ratio, number(ours.PerSecond()), number(debians.PerSecond()))(
-			"%s: at least %d times Debian's hand-outs a second, 8 at once", clients(s.clients), s.times)
+		c.add(ratio >= float64(s.times), "%.0f times (%s and %s per second)", ratio, number(ours.PerSecond()), number(debians.PerSecond()))(
+			"%s: at least %d times as many hand-outs per second as Debian's, 8 hosts at once", clients(s.clients), s.times)
 	}
 	if one, many := c.load("ours", 1, 8), c.load("ours", 100_000, 8); one != nil && many != nil {
 		ratio := many.PerSecond() / one.PerSecond()
-		c.add(ratio >= 0.9, "%.0f %% (%.0f and %.0f a second)", 100*ratio, many.PerSecond(), one.PerSecond())(
-			"100,000 clients: hand-outs a second within 10 %% of those with 1")
+		c.add(ratio >= 0.9, "%.0f %% (%.0f and %.0f per second)", 100*ratio, many.PerSecond(), one.PerSecond())(
+			"100,000 clients: hand-outs per second within 10 %% of those with 1")
 	}
 	for _, n := range []int{1, 100_000} {
 		few, many := c.load("ours", n, 8), c.load("ours", n, 256)
@@ -45,7 +45,7 @@ func (r *Results) Statements() []Statement {
 		}
 		ratio := float64(many.P99) / float64(few.P99)
 		c.add(ratio < 20, "%.1f times (%s and %s)", ratio, short(many.P99), short(few.P99))(
-			"%s: p99 with 256 at once under 20 times that with 8", clients(n))
+			"%s: p99 with 256 hosts at once under 20 times that with 8", clients(n))
 	}
 	for _, n := range []int{1, 100_000} {
 		l := c.load("ours", n, 8)
@@ -54,7 +54,7 @@ func (r *Results) Statements() []Statement {
 		}
 		ratio := float64(l.CPUPer()) / float64(r.Floor.Sum())
 		c.add(ratio <= 1.5, "%.2f times (%s; the floor is %s)", ratio, short(l.CPUPer()), short(r.Floor.Sum()))(
-			"%s: CPU time for a hand-out at most 1.5 times the floor", clients(n))
+			"%s: CPU time per hand-out at most 1.5 times the floor", clients(n))
 	}
 	for _, s := range []struct {
 		clients int
@@ -76,7 +76,7 @@ func (r *Results) Statements() []Statement {
 		}
 		each := (many.Memory-one.Memory)/int64(n-1) - SecretSize
 		c.add(each <= 2<<10, "%d bytes", each)(
-			"%s: at most 2 KiB each beside its secret", clients(n))
+			"%s: at most 2 KiB each besides its secret", clients(n))
 	}
 	if m := r.server("ours", 10_000); m != nil {
 		for _, s := range m.Storms {
