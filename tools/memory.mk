@@ -2,5 +2,5 @@ CHECK += memory
 
 .PHONY: memory
 
-memory: ## with Go's experiment that erases what secrets leave in memory: no key of a session is found after it
+memory: ## check, with Go's runtimesecret experiment, that no session key is left in memory
 	GOEXPERIMENT=runtimesecret $(GO) test -count=1 -run 'TestNoKeysLeft|TestRFC8448' ./internal/keytls/...
