@@ -58,7 +58,7 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "reload.go", "case claims(claimant):\n\t\t\tp.reclaimed = append(p.reclaimed, id)", "case claims(claimant):"),
     (R + "reload.go", "return r.tombstones[Identity{ByName, name}].removed }", "return false }"),
     (R + "reload.go", "p.putTombstone(t, id, tombstone{status: next.Status.Tombstone(t.now), removed: id.Kind == ByName})", "_ = id"),
-    (R + "reload.go", "ts.removed = false // clients.conf has let go of it", ""),
+    (R + "reload.go", "ts.removed = false // clients.conf no longer lists it", ""),
     (S + "store.go", "if found.Items != sum.Items || found.Sum != sum.Sum {", "if false {"),
     (S + "store.go", "if sum != checksum(bucket, key, item[0], item[itemHeader:]) {", "if false {"),
     (S + "store.go", "case info.Size() == 0:", "case info.Size() < 0:"),

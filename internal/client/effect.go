@@ -29,8 +29,8 @@ const (
 // followed by CheckerStarted and CheckerDone, or by CheckerNotRun.
 type RunChecker struct{}
 
-// StopChecker asks for a waiting checker to be forgotten and a running one
-// to be killed with all it started. No CheckerDone follows.
+// StopChecker asks for a queued checker to be dropped and a running one to be
+// killed with everything it started. No CheckerDone follows.
 type StopChecker struct{}
 
 // Log asks for an entry in the journal.
@@ -39,7 +39,7 @@ type Log struct {
 	Attrs []slog.Attr // besides the client's name
 }
 
-// Notify tells whoever follows the client of one change or occurrence.
+// Notify tells those who follow the client about one change or event.
 type Notify struct{ Notice Notice }
 
 func (Save) effect()        {}
@@ -48,8 +48,8 @@ func (StopChecker) effect() {}
 func (Log) effect()         {}
 func (Notify) effect()      {}
 
-// A Notice is one of PropertyChanged, CheckerStarted, CheckerCompleted,
-// GotSecret, NeedApproval and Rejected. They come in the order in which
+// A Notice is one of PropertyChanged, CheckerStartedNotice, CheckerCompleted,
+// GotSecret, NeedApproval and RejectedNotice. They come in the order in which
 // Debian's server sends its D-Bus signals.
 type Notice interface{ notice() }
 
@@ -74,7 +74,7 @@ const (
 	PropLastCheckedOK       Property = "LastCheckedOK"
 	PropLastCheckerStatus   Property = "LastCheckerStatus"
 	PropLastEnabled         Property = "LastEnabled"
-	PropSecret              Property = "Secret" // changed; the value is told to nobody
+	PropSecret              Property = "Secret" // that it changed; the value is never published
 	PropTimeout             Property = "Timeout"
 )
 
@@ -93,10 +93,10 @@ type CheckerCompleted struct {
 // GotSecret says that the whole secret was written to the client.
 type GotSecret struct{}
 
-// NeedApproval says that a connection waits for an operator's word.
+// NeedApproval says that a connection waits for an operator's decision.
 type NeedApproval struct {
 	Delay   time.Duration // how long it waits
-	Default bool          // what happens then
+	Default bool          // whether it is approved then
 }
 
 // RejectedNotice says that a connection was refused the secret.
@@ -111,13 +111,13 @@ func (RejectedNotice) notice()       {}
 
 // A CheckResult is how a checker that did run ended.
 type CheckResult struct {
-	ExitStatus int    // 0 to 255; of no meaning when a signal ended it
+	ExitStatus int    // 0 to 255; meaningless if a signal ended it
 	Signal     int    // the signal, or 0
 	TimedOut   bool   // it was killed because its time was up
 	Output     string // what it wrote, cut short, control characters escaped; for the journal only
 }
 
-// Status returns the result as LastCheckerStatus has it.
+// Status returns the result as a value of LastCheckerStatus.
 func (r CheckResult) Status() int {
 	if r.Signal != 0 || r.TimedOut {
 		return CheckerCrashed

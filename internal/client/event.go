@@ -22,8 +22,8 @@ type CheckerDone struct {
 	Result  CheckResult
 }
 
-// CheckerNotRun: the checker could not be run, which says nothing of the
-// client. It is tried again.
+// CheckerNotRun: the checker could not be run, which says nothing about the
+// client. It will be tried again.
 type CheckerNotRun struct{ Why string }
 
 // HandedOut: the whole secret was written to the client.
@@ -32,11 +32,11 @@ type HandedOut struct{}
 // Connect: a connection begins to wait for approval.
 type Connect struct{}
 
-// Disconnect: a connection waits no more.
+// Disconnect: a connection no longer waits.
 type Disconnect struct{}
 
 // Enable, Disable, Approve, Deny, CheckedOK, StartChecker and StopChecks are
-// what an operator may do; By names him: "uid 0 over D-Bus".
+// what an operator may do; By names the operator, such as "uid 0 over D-Bus".
 type (
 	// Enable makes a disabled client eligible again. Nothing else does.
 	Enable struct{ By string }
@@ -50,7 +50,7 @@ type (
 	CheckedOK struct{ By string }
 	// StartChecker starts a checker now, even for a disabled client.
 	StartChecker struct{ By string }
-	// StopChecks kills a running checker; the next comes in its time.
+	// StopChecks kills a running checker; the next one starts when it is due.
 	StopChecks struct{ By string }
 )
 
@@ -85,9 +85,9 @@ type SetSecret struct {
 // durations can't overflow.
 const maxDuration = 100 * 365 * 24 * time.Hour
 
-// Validate says what is wrong with an event from outside, in words for the
-// person who asked. Whether a checker's template can be expanded is not its
-// business.
+// Validate returns an error, worded for the person who asked, if an event from
+// outside is not acceptable. It doesn't check that a checker's template can be
+// expanded.
 func Validate(ev Event) error {
 	switch ev := ev.(type) {
 	case SetDuration:

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// An Instant is a moment as both clocks show it. Wall is for people and for
-// the state file; Elapsed (CLOCK_BOOTTIME: it runs on in suspend and nobody
-// can set it) is what every rule goes by while the server runs.
+// An Instant is a moment as both clocks show it. Wall is for people and for the
+// state file; Elapsed (CLOCK_BOOTTIME: it keeps running in suspend and can't be
+// set) is what every rule goes by while the server runs.
 type Instant struct {
 	Wall    time.Time
 	Elapsed time.Duration
@@ -16,7 +16,7 @@ type Instant struct {
 // never is later than every instant.
 const never = time.Duration(math.MaxInt64)
 
-// after returns from + d, or never where that doesn't fit.
+// after returns from + d, or never if that would overflow.
 func after(from, d time.Duration) time.Duration {
 	if d > 0 && from > never-d {
 		return never

@@ -7,15 +7,15 @@ import (
 	"mandos/internal/keyid"
 )
 
-// Why a key that is known doesn't do.
+// Why a known key is not accepted.
 const (
 	KeyInvalid  Reason = "Key not valid" // expired, revoked, or made in the future
 	OldProtocol Reason = "Old protocol"  // the client is barred from TLS 1.2 with OpenPGP
 )
 
-// CheckKey returns why a peer may not pass for the client with the key that it
-// proved, which says v of its own life; or nil. That the key is the client's
-// is for the caller to know.
+// CheckKey returns nil if a peer that proved to have the key id may act as the
+// client at now, otherwise why not. v is the key's own period of validity. That
+// the key is this client's must have been checked before.
 func (s *Settings) CheckKey(id keyid.Identity, v keyid.Validity, now time.Time) *Refusal {
 	if s.Generation == OnlyTLS13 && id.KeyID.IsZero() {
 		return &Refusal{Reason: OldProtocol, Detail: "it used " + id.Protocol() + ", and its section says generation = " + s.Generation.String()}

@@ -6,7 +6,7 @@ import (
 	"mandos/internal/journal"
 )
 
-// New makes the client of a section that was never seen before. spread, from
+// New returns the client of a section that was never seen before. spread, from
 // 0 up to 1, says when within its interval the first checker starts.
 func New(set Settings, now Instant, spread float64) (Client, []Effect) {
 	s := step{c: Client{Settings: set}, now: now}
@@ -28,8 +28,8 @@ func New(set Settings, now Instant, spread float64) (Client, []Effect) {
 	return s.c, s.effects
 }
 
-// firstCheck schedules the first checker of a server's run: spread over the
-// interval, but before the client's time is up.
+// firstCheck schedules the client's first checker: spread over the interval,
+// but before the client's time is up.
 func (s *step) firstCheck(spread float64) {
 	st := &s.c.Status
 	within := min(s.interval(), (st.Deadline-s.now.Elapsed)/2)
@@ -59,10 +59,10 @@ func (c *Client) Save(now Instant) Saved {
 	return s
 }
 
-// Restore makes a client of what was saved. seen is the last instant that
-// the server is known to have run. The time that is left is at most what was
-// left when it was saved; a clock that is behind an instant already seen
-// counts as if all of it had passed.
+// Restore makes a client from what was saved. seen is the last instant at which
+// the server is known to have run. The client gets at most the time that was
+// left when it was saved, and none if the clock is behind an instant already
+// seen.
 //
 // A client that expired while the server was down, and whose last check had
 // succeeded, gets ExtendedTimeout once: time to boot after a site's power
@@ -117,16 +117,16 @@ func restore(set Settings, saved Saved, seen time.Time, now Instant) step {
 	return s
 }
 
-// RestoreTombstone translates the status of a name or key that no client holds.
-// Time that ran out while nobody held it is no excuse: it is disabled.
+// RestoreTombstone translates the status of a name or key that no client holds
+// to the clock of now. If its time has run out meanwhile, it is disabled.
 func RestoreTombstone(saved Saved, seen time.Time, now Instant) Status {
 	s := restore(Settings{}, saved, seen, now)
 	return s.c.Status.Tombstone(now)
 }
 
-// Tombstone returns st as it stays with a name or key that no client holds any
-// more, or has been held by none until now. Of an operator's word a denial
-// stays.
+// Tombstone returns what is kept of st for a name or key that no client holds
+// any more, or that none has held until now. Of operators' decisions only a
+// denial is kept.
 func (st Status) Tombstone(now Instant) Status {
 	b := Status{Facts: st.Facts, Deadline: st.Deadline, WarnAt: never, NextCheck: never}
 	if st.Decision == Disapproved {
@@ -139,9 +139,10 @@ func (st Status) Tombstone(now Instant) Status {
 	return b
 }
 
-// Inherit makes a client for set whose name or keys have the statuses olds,
-// the closest relation first; from says in words whose they were. It is as
-// restricted as the strictest of them: only an operator enables.
+// Inherit makes a client for set, whose name or keys have the statuses olds,
+// the closest relation first; from says in words whose they were. The client is
+// as restricted as the strictest of them, because only an operator may enable a
+// client.
 func Inherit(set Settings, olds []Status, from string, now Instant, spread float64) (Client, []Effect) {
 	s := step{c: Client{Settings: set, Status: olds[0].Tombstone(now)}, now: now}
 	st := &s.c.Status
@@ -170,9 +171,9 @@ func Inherit(set Settings, olds []Status, from string, now Instant, spread float
 	return s.c, s.effects
 }
 
-// Reconfigure gives c the settings set, as a new clients.conf wants them.
-// It may disable, but never enable: a file that lost its line "enabled = no"
-// is no operator.
+// Reconfigure gives c the settings set, from a new clients.conf. It may disable
+// the client, but never enables it: that a line "enabled = no" has gone is not
+// an operator's decision.
 func Reconfigure(c Client, set Settings, now Instant, spread float64) (Client, []Effect) {
 	old := c.Settings
 	s := step{c: c, now: now}

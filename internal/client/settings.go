@@ -12,11 +12,12 @@ import (
 
 // Limits of what clients.conf or an operator can set, in bytes.
 const (
-	MaxText   = 16 << 10 // of Checker, which mandos-checker takes, and of Host
+	MaxText   = 16 << 10 // for Checker (mandos-checker accepts no more) and for Host
 	MaxSecret = 16 << 20
 )
 
-// Settings are what clients.conf, or an operator at run time, says of a client.
+// Settings are what clients.conf, or an operator at run time, says about a
+// client.
 type Settings struct {
 	Name string // the section's name; unique, never empty
 
@@ -32,17 +33,17 @@ type Settings struct {
 	Timeout          time.Duration // enabled for this long after a successful check
 	ExtendedTimeout  time.Duration // enabled for this long after a hand-out
 	Interval         time.Duration // between starts of the checker
-	ApprovalDelay    time.Duration // how long a connection waits for an operator; 0: needs none
-	ApprovalDuration time.Duration // how long an operator's word is remembered
+	ApprovalDelay    time.Duration // how long a connection waits for an operator; 0: no approval needed
+	ApprovalDuration time.Duration // how long an operator's decision lasts
 
 	ApprovedByDefault bool // the outcome when ApprovalDelay has run out
-	Enabled           bool // at first; later the status rules
+	Enabled           bool // initially; after that the status decides
 
 	Generation      Generation // which protocols may identify the client
 	AllowExpiredKey bool       // an OpenPGP key past its expiry still identifies it
 }
 
-// A checker gets as long as its client's interval, within these bounds.
+// A checker may take as long as its client's interval, within these bounds.
 const (
 	leastCheckLimit = 10 * time.Second
 	mostCheckLimit  = 24 * time.Hour
@@ -57,14 +58,14 @@ func (s *Settings) CheckLimit() time.Duration {
 // A Generation says by which protocol a client may prove who it is.
 type Generation uint8
 
-// AnyGeneration takes a raw public key in TLS 1.3 (KeyID) and an OpenPGP
+// AnyGeneration accepts a raw public key in TLS 1.3 (KeyID) and an OpenPGP
 // certificate in TLS 1.2 (Fingerprint); OnlyTLS13 only the former.
 const (
 	AnyGeneration Generation = iota
 	OnlyTLS13
 )
 
-// String returns the word that clients.conf has for g.
+// String returns the word that clients.conf uses for g.
 func (g Generation) String() string {
 	if g == OnlyTLS13 {
 		return "tls13"

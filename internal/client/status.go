@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// What LastCheckerStatus says when it isn't an exit status.
+// The values of LastCheckerStatus that aren't exit statuses.
 const (
 	NeverChecked   = -2 // no checker has ended yet
 	CheckerCrashed = -1 // the checker was ended by a signal
 )
 
-// A Decision is an operator's word on handing out the secret. It lasts for
-// Settings.ApprovalDuration.
+// A Decision is an operator's decision about handing out the secret. It lasts
+// for Settings.ApprovalDuration.
 type Decision uint8
 
 // The decisions.
@@ -46,24 +46,24 @@ type Facts struct {
 	Change              Change // the last change of Enabled
 	Created             time.Time
 	LastEnabled         time.Time
-	LastCheckedOK       time.Time // a successful check, a hand-out, or an operator's word for one
+	LastCheckedOK       time.Time // a successful check, a hand-out, or CheckedOK from an operator
 	LastApprovalRequest time.Time
 	LastCheckerStatus   int // exit status 0 to 255, CheckerCrashed or NeverChecked
 	LastCheckerSignal   int // for CheckerCrashed: which signal; 0: killed, because it took too long
 
-	// Grace is set while the client lives on the time that it got because
-	// it expired while the server was down. It gets that only once: only a
-	// successful check or an operator clears Grace.
+	// Grace is set while the client lives on extra time that it got because it
+	// had expired while the server was down. It gets that only once: Grace is
+	// cleared only by a successful check or by an operator.
 	Grace bool
 }
 
-// A Status is what the rules know of a client. Its durations are readings
-// of Instant.Elapsed.
+// A Status is what the rules know about a client. Its durations are readings of
+// Instant.Elapsed.
 type Status struct {
 	Facts
 
-	Deadline  time.Duration // when enabled: no secret from here on
-	WarnAt    time.Duration // when enabled: say that time is running out
+	Deadline  time.Duration // when enabled: it gets no secret from here on
+	WarnAt    time.Duration // when enabled: warn that its time is running out
 	NextCheck time.Duration // when enabled: start a checker
 
 	Decision      Decision
@@ -74,8 +74,8 @@ type Status struct {
 	Pending     int    // connections that wait for approval
 }
 
-// Describe says in words since when, by whom and why the client is enabled
-// or disabled.
+// Describe says in words when, by whom and why the client was enabled or
+// disabled.
 func (f *Facts) Describe() string {
 	what, by, why := "disabled at ", "", ""
 	if f.Enabled {
@@ -90,7 +90,7 @@ func (f *Facts) Describe() string {
 	return what + stamp(f.Change.At) + by + f.Change.By + why + f.Change.Why
 }
 
-// lastCheck says in words when the client was last seen well and how the
+// lastCheck says in words when the client was last known to be up and how the
 // last checker ended.
 func (st *Status) lastCheck() string {
 	if st.CannotCheck != "" {
@@ -117,15 +117,15 @@ func (f *Facts) lastCheck() string {
 	}
 }
 
-// A Client is all that the rules look at.
+// A Client is everything that the rules look at.
 type Client struct {
 	Settings Settings
 	Status   Status
 }
 
 // lives reports whether the client is enabled and its time isn't up. Between
-// the end of its time and the Tick that disables it nothing but an operator's
-// Enable gives it more.
+// the end of its time and the Tick that disables it, only an operator's Enable
+// can give it more.
 func (st *Status) lives(now Instant) bool { return st.Enabled && now.Elapsed < st.Deadline }
 
 // Due returns the reading of Instant.Elapsed at which the client wants the
@@ -142,7 +142,7 @@ func (c *Client) Due() (time.Duration, bool) {
 	return due, due != never
 }
 
-// CurrentDecision returns the operator's word as it stands at now.
+// CurrentDecision returns the operator's decision that is in force at now.
 func (c *Client) CurrentDecision(now Instant) Decision {
 	if now.Elapsed >= c.Status.DecisionUntil {
 		return Undecided
@@ -150,9 +150,9 @@ func (c *Client) CurrentDecision(now Instant) Decision {
 	return c.Status.Decision
 }
 
-// Eligible is the one place that says whether c may have its secret at now:
-// nil, or why not. approved says that this caller's wait for approval ended
-// well; a denial that is in force outweighs it.
+// Eligible is the one place that decides whether c may have its secret at now:
+// it returns nil, or why not. approved says that this caller was approved after
+// waiting; a denial in force overrides it.
 func (c *Client) Eligible(now Instant, approved bool) *Refusal {
 	st := &c.Status
 	switch {
@@ -161,7 +161,7 @@ func (c *Client) Eligible(now Instant, approved bool) *Refusal {
 	case now.Elapsed >= st.Deadline:
 		return &Refusal{Expired, st.lastCheck()}
 	case c.Settings.ApprovalDelay <= 0:
-		return nil // approval is off: an operator's word has no effect, as with Debian's server
+		return nil // approval is off: an operator's decision has no effect, as with Debian's server
 	}
 	switch c.CurrentDecision(now) {
 	case Approved:

@@ -8,8 +8,8 @@ import (
 	"mandos/internal/journal"
 )
 
-// Step applies ev to c at now, and returns the client after it and what is
-// to be done. It has no other effect. A caller who can't carry out Save{Now}
+// Step applies ev to c at now, and returns the client after it and what is to
+// be done. It has no other effect. A caller that can't carry out Save{Now}
 // keeps the old client, unless the new one is only stricter.
 func Step(c Client, now Instant, ev Event) (Client, []Effect) {
 	s := step{c: c, now: now}
@@ -17,7 +17,7 @@ func Step(c Client, now Instant, ev Event) (Client, []Effect) {
 	return s.c, s.effects
 }
 
-// A step is one Step on its way.
+// A step is a Step in progress.
 type step struct {
 	c       Client
 	now     Instant
@@ -36,8 +36,8 @@ func (s *step) changed(ps ...Property) {
 	}
 }
 
-// interval is the time between starts of the checker. However it is
-// configured, it never keeps the server busy with one client.
+// interval is the time between starts of the checker: at least a second, so
+// that no setting keeps the server busy with one client.
 func (s *step) interval() time.Duration { return max(s.c.Settings.Interval, time.Second) }
 
 // expires sets the deadline to now + d, and the warning to when a quarter
@@ -49,7 +49,7 @@ func (s *step) expires(d time.Duration) (nearer bool) {
 	return s.c.Status.Deadline < old
 }
 
-// disable takes the client's eligibility away.
+// disable makes the client ineligible.
 func (s *step) disable(by, why string) {
 	st := &s.c.Status
 	if !st.Enabled {
@@ -103,8 +103,8 @@ func (Tick) apply(s *step) {
 		s.log(journal.ClientExpiresSoon, journal.Reason(st.lastCheck()), s.expiry())
 	}
 	if s.now.Elapsed >= st.NextCheck {
-		// From the instant when it was due, so that being late doesn't add
-		// up; but whole intervals that were missed are not made up for.
+		// Count from when it was due, so that delays don't add up; but whole
+		// intervals that were missed are not made up for.
 		st.NextCheck = after(st.NextCheck, s.interval())
 		if st.NextCheck <= s.now.Elapsed {
 			st.NextCheck = s.in(s.interval())
@@ -113,7 +113,7 @@ func (Tick) apply(s *step) {
 	}
 }
 
-// expiry is the attribute that tells when the client will be disabled.
+// expiry returns the log attribute that says when the client will be disabled.
 func (s *step) expiry() slog.Attr {
 	return journal.Expires(s.now.Wall.Add(s.c.Status.Deadline - s.now.Elapsed))
 }
@@ -130,7 +130,7 @@ func (ev CheckerStarted) apply(s *step) {
 func (ev CheckerDone) apply(s *step) {
 	st := &s.c.Status
 	if st.Check == Idle {
-		return // it was stopped: that says nothing of the client
+		return // it was stopped: that says nothing about the client
 	}
 	st.Check = Idle
 	st.CannotCheck = ""
@@ -139,7 +139,7 @@ func (ev CheckerDone) apply(s *step) {
 	wasFailing := st.LastCheckerStatus != 0 && st.LastCheckerStatus != NeverChecked
 	signal := ev.Result.Signal
 	if ev.Result.TimedOut {
-		signal = 0 // ours, not one that it died of by itself
+		signal = 0 // it was ours; the checker didn't die by itself
 	}
 	s.lastChecker(ev.Result.Status(), signal)
 
@@ -166,8 +166,8 @@ func (s *step) lastChecker(status, signal int) {
 	st.LastCheckerStatus, st.LastCheckerSignal = status, signal
 }
 
-// checkedOK notes a successful check, by a checker or by an operator's word,
-// who overrules what the last checker said.
+// checkedOK notes a successful check, by a checker or by an operator, who
+// overrules the last checker.
 func (s *step) checkedOK() {
 	s.seenWell()
 	s.lastChecker(0, 0)
@@ -210,8 +210,8 @@ func (ev CheckerNotRun) apply(s *step) {
 	}
 }
 
-// HandedOut counts as a successful check, as with Debian's server, but not as
-// the one that earns Grace.
+// HandedOut counts as a successful check, as with Debian's server, but neither
+// earns nor clears Grace.
 func (HandedOut) apply(s *step) {
 	s.seenWell()
 	s.livesFor(s.c.Settings.ExtendedTimeout)
@@ -239,8 +239,8 @@ func (Disconnect) apply(s *step) {
 	}
 }
 
-// Enable gives the first checker a full interval, and the client two, as
-// Debian's server does.
+// Enable starts the first checker after a full interval and gives the client
+// two, as Debian's server does.
 func (ev Enable) apply(s *step) {
 	st := &s.c.Status
 	if st.lives(s.now) {
@@ -277,7 +277,7 @@ func (s *step) decide(d Decision, by string, e journal.Event) {
 
 func (ev CheckedOK) apply(s *step) {
 	s.checkedOK()
-	s.save(Now) // an operator was told so
+	s.save(Now) // an operator is told that it was done
 	s.log(journal.ClientVouched, journal.Actor(ev.By))
 }
 
@@ -310,14 +310,14 @@ func (ev SetDuration) apply(s *step) {
 	case !st.lives(s.now):
 	case ev.Property == PropTimeout && old != ev.Value:
 		s.moveDeadline(ev.Value-old, ev.By)
-	case ev.Property == PropInterval: // the same one, too: with Debian's server an operator asks for a check by that
+	case ev.Property == PropInterval: // even to the same value: with Debian's server, that is how an operator asks for a check
 		st.NextCheck = s.in(s.interval())
 		s.startChecker()
 	}
 }
 
-// moveDeadline makes the client live longer or shorter by d; if its time is
-// up by that, it is disabled at once.
+// moveDeadline makes the client live longer or shorter by d; if that ends its
+// time, it is disabled at once.
 func (s *step) moveDeadline(d time.Duration, by string) {
 	st := &s.c.Status
 	st.Deadline = after(st.Deadline, d)
@@ -354,14 +354,14 @@ func (ev SetApprovedByDefault) apply(s *step) {
 
 func (ev SetSecret) apply(s *step) {
 	if s.c.Settings.Secret.Equal(ev.Value) {
-		s.save(Now) // that it was set is new, though nothing has changed
+		s.save(Now) // that it was set at run time is new, though its value isn't
 		return
 	}
 	s.c.Settings.Secret = ev.Value
 	s.set(ev.By, PropSecret, "", "")
 }
 
-// set saves, logs and tells of a changed setting.
+// set saves, logs and announces a changed setting.
 func (s *step) set(by string, p Property, from, to string) {
 	s.save(Now)
 	s.log(journal.ClientChanged, journal.Actor(by), journal.Setting(string(p)), journal.From(from), journal.To(to))

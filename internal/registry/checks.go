@@ -9,24 +9,24 @@ import (
 	"mandos/internal/journal"
 )
 
-// killTime is how long after its limit a checker that doesn't come back is
-// given up.
+// killTime is how long after its limit a checker that still hasn't returned is
+// abandoned.
 const killTime = 10 * time.Second
 
 // A run is a checker that was started.
 type run struct {
-	cancel context.CancelFunc
-	given  bool // given up: how it ends is of no interest
+	cancel    context.CancelFunc
+	abandoned bool // how it ends is of no interest
 }
 
-// pump starts the checkers whose turn it is.
-func (r *Registry) pump(t *turn) {
+// startQueued starts queued checkers, up to maxChecks at a time.
+func (r *Registry) startQueued(t *turn) {
 	for len(r.queue) > 0 && r.running < r.maxChecks && !r.stopped {
 		e := r.queue[0]
 		r.queue[0] = nil
 		r.queue = r.queue[1:]
-		// An entry whose last run is still being killed comes back to the
-		// queue when that is over.
+		// An entry whose last run is still being killed is queued again once
+		// that is over.
 		if e.queued && !e.gone && e.run == nil {
 			e.queued = false
 			r.startCheck(t, e)
@@ -65,7 +65,7 @@ func (r *Registry) checkEnded(t *turn, e *entry, command string, result client.C
 	switch {
 	case e.gone || r.stopped:
 		return
-	case run.given:
+	case run.abandoned:
 		if e.queued {
 			r.queue = append(r.queue, e)
 		}
@@ -82,7 +82,7 @@ func (r *Registry) checkEnded(t *turn, e *entry, command string, result client.C
 	r.step(t, e, client.CheckerDone{Command: command, Result: result})
 }
 
-// reportCannotCheck tells when checks begin and cease to be impossible;
+// reportCannotCheck logs when checks become impossible and when they run again;
 // before is how many clients were affected until now.
 func (r *Registry) reportCannotCheck(t *turn, e *entry, before int) {
 	switch after := r.counts.CannotCheck; {
@@ -94,7 +94,7 @@ func (r *Registry) reportCannotCheck(t *turn, e *entry, before int) {
 	}
 }
 
-// remindCannotCheck repeats the report while it lasts.
+// remindCannotCheck repeats that report for as long as checks are impossible.
 func (r *Registry) remindCannotCheck(t *turn) {
 	if n := r.counts.CannotCheck; n > 0 && t.now.Elapsed-r.checkWarned >= warnEvery {
 		r.checkWarned = t.now.Elapsed

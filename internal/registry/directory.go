@@ -19,35 +19,36 @@ import (
 type Caller struct {
 	Addr     netip.AddrPort // with zone, where the address is link-local
 	Identity keyid.Identity
-	Validity keyid.Validity // what its key says of its own life
+	Validity keyid.Validity // the time for which its key claims to be valid
 }
 
 // A Handout is the right to send one secret to one caller, once, now.
 type Handout struct {
 	Secret secret.Secret
-	// OnRevoked says what is to be called, once, when the client stops being
-	// eligible before Done is called, or now if it has: the connection must be
-	// cut at once. cut must neither wait nor call the registry.
+	// OnRevoked registers cut, which must cut the connection at once. It is
+	// called once if the client stops being eligible before Done is called,
+	// immediately if it already has. cut must neither block nor call the
+	// registry.
 	OnRevoked func(cut func())
-	// Done must be called exactly once: with nil when the whole secret was
-	// written, else with what went wrong.
+	// Done must be called exactly once: with nil if the whole secret was
+	// written, otherwise with what went wrong.
 	Done func(error)
 }
 
-// grantLife is how long a caller's approval lasts until Release.
+// grantLife is how long a caller that was approved may take to call Release.
 const grantLife = time.Minute
 
 // A waiter is a connection that waits for approval.
 type waiter struct {
 	caller  Caller
-	decided chan *client.Refusal // gets nil for "approved"; room for one
+	decided chan *client.Refusal // receives nil for "approved"; has a buffer of one
 }
 
-// A handout is a Handout from within.
+// A handout is the registry's side of a Handout.
 type handout struct {
 	caller  Caller
 	granted bool   // caller was approved
-	over    bool   // it is revoked
+	over    bool   // it was revoked
 	cut     func() // may be nil
 }
 
@@ -84,8 +85,8 @@ func (r *Registry) find(id keyid.Identity) *entry {
 	return nil
 }
 
-// claim returns the client called name if caller has its key, now, and that key
-// does.
+// claim returns the client called name if caller has that client's key at this
+// moment and the key is acceptable.
 func (r *Registry) claim(t *turn, name string, caller Caller) (*entry, *client.Refusal) {
 	e := r.byName[name]
 	if e == nil || r.find(caller.Identity) != e {
@@ -97,10 +98,10 @@ func (r *Registry) claim(t *turn, name string, caller Caller) (*entry, *client.R
 	return e, nil
 }
 
-// Approve returns nil when the client called name may have its secret as far
-// as its status and approval go now. It waits for an operator where
-// ApprovalDelay asks for that, at most for that long. It returns a
-// *client.Refusal, which it logs, or the cause of ctx when that ended first.
+// Approve returns nil if the client called name may have its secret as far as
+// its status and approval are concerned. If ApprovalDelay is set, it waits up
+// to that long for an operator's decision. Otherwise it returns a
+// *client.Refusal, which it logs, or the cause of ctx if that ended first.
 func (r *Registry) Approve(ctx context.Context, name string, caller Caller) error {
 	var e *entry
 	var w *waiter
@@ -136,7 +137,7 @@ func (r *Registry) Approve(ctx context.Context, name string, caller Caller) erro
 	return r.wait(ctx, e, w, delay)
 }
 
-// wait waits for an operator's word on w, which is among e's waiters.
+// wait waits for an operator's decision on w, which is one of e's waiters.
 func (r *Registry) wait(ctx context.Context, e *entry, w *waiter, delay time.Duration) error {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -156,7 +157,7 @@ func (r *Registry) wait(ctx context.Context, e *entry, w *waiter, delay time.Dur
 			e.waiters = slices.Delete(e.waiters, i, i+1)
 		}
 		if !decided {
-			select { // it may have been decided in the very moment
+			select { // it may have been decided at this very moment
 			case refusal = <-w.decided:
 				decided = true
 			default:
@@ -180,7 +181,8 @@ func (r *Registry) wait(ctx context.Context, e *entry, w *waiter, delay time.Dur
 		return nil
 	}
 	err := r.refuse(name, w.caller, refusal)
-	// The wait is over after it is told how it ended, as with Debian's server.
+	// The refusal is announced before the end of the wait, as by Debian's
+	// server.
 	r.turn(func(t *turn) {
 		if !e.gone {
 			r.step(t, e, client.Disconnect{})
@@ -189,7 +191,7 @@ func (r *Registry) wait(ctx context.Context, e *entry, w *waiter, delay time.Dur
 	return err
 }
 
-// end tells w how it ended. Only the first call counts.
+// end tells w how its wait ended. Only the first call counts.
 func (w *waiter) end(refusal *client.Refusal) {
 	select {
 	case w.decided <- refusal:
@@ -210,11 +212,12 @@ func (r *Registry) grant(t *turn, e *entry, caller Caller) {
 	e.grants[caller] = t.now.Elapsed + grantLife
 }
 
-// decided tells the waiters of e that an operator has decided. They are approved
-// by that, not when they hear of it: another word may come first.
+// decided tells the waiters of e that an operator has decided. An approval
+// takes effect here, not when they wake up: another decision may come in
+// between.
 func (r *Registry) decided(t *turn, e *entry) {
 	var refusal *client.Refusal
-	switch e.c.Status.Decision { // even one that lasts no time
+	switch e.c.Status.Decision { // even one that ends at once
 	case client.Approved:
 		for _, w := range e.waiters {
 			r.grant(t, e, w.caller)
@@ -234,8 +237,9 @@ func (r *Registry) decided(t *turn, e *entry) {
 	e.waiters = nil
 }
 
-// cutOff ends all that is under way for e: it is no longer eligible, or no
-// longer who it was. The waiters are told why; nil means what the status says.
+// cutOff ends everything in progress for e, which is no longer eligible, has
+// another key or was removed. Its waiters get refusal; nil stands for the one
+// that e's status gives.
 func (r *Registry) cutOff(t *turn, e *entry, refusal *client.Refusal) {
 	if refusal == nil {
 		refusal = e.c.Eligible(t.now, true)
@@ -247,7 +251,7 @@ func (r *Registry) cutOff(t *turn, e *entry, refusal *client.Refusal) {
 	e.revoke()
 }
 
-// revoke ends all hand-outs that are under way.
+// revoke ends all hand-outs in progress.
 func (e *entry) revoke() {
 	for h := range e.handouts {
 		h.revoke()
@@ -264,8 +268,7 @@ func (h *handout) revoke() {
 	}
 }
 
-// recheck ends the hand-outs that are under way and that Release would refuse
-// by now.
+// recheck ends those hand-outs in progress that Release would now refuse.
 func (e *entry) recheck(now client.Instant) {
 	for h := range e.handouts {
 		if e.c.Settings.CheckKey(h.caller.Identity, h.caller.Validity, now.Wall) != nil || e.c.Eligible(now, h.granted) != nil {
@@ -274,9 +277,9 @@ func (e *entry) recheck(now client.Instant) {
 	}
 }
 
-// settle disables the client called name if it is refused as its time is up and
-// its timer hasn't said so yet: nobody hears of it before it is on disk. It
-// returns why the client is refused now.
+// settle disables the client called name if refusal says that its time is up
+// and its timer hasn't fired yet, so that this is on disk before anybody hears
+// of it. It returns the refusal to give.
 func (r *Registry) settle(name string, refusal *client.Refusal) *client.Refusal {
 	if refusal.Reason != client.Expired {
 		return refusal
@@ -295,9 +298,9 @@ func (e *entry) expired(now client.Instant) bool {
 	return refusal != nil && refusal.Reason == client.Expired
 }
 
-// Release makes the last check of eligibility, at this instant, and puts the
-// hand-out on record before the secret moves. It returns a *client.Refusal,
-// which it logs, if the check fails, and also if there can be no record.
+// Release makes the last check of eligibility, at this instant, and logs the
+// hand-out before the secret leaves. It returns a *client.Refusal, which it
+// logs, if the check fails or if the hand-out can't be logged.
 func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 	h := &handout{caller: caller}
 	var e *entry
@@ -313,7 +316,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 		if refusal = e.c.Eligible(t.now, h.granted); refusal != nil {
 			return
 		}
-		// From here on a change of mind revokes it.
+		// From here on, anything that ends eligibility revokes it.
 		if e.handouts == nil {
 			e.handouts = map[*handout]struct{}{}
 		}
@@ -323,8 +326,8 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 		return nil, r.refuse(name, caller, r.settle(name, refusal))
 	}
 
-	// Writing the record may take a while, so what was found is looked at
-	// again afterwards.
+	// Writing the log entry may take a while, so eligibility is checked again
+	// afterwards.
 	err := journal.SecretReleased.Write(context.Background(), r.logger,
 		journal.Client(name), journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr))
 	r.turn(func(t *turn) {
@@ -375,8 +378,8 @@ func (r *Registry) handedOut(e *entry, h *handout, err error) {
 	})
 }
 
-// refuse logs and publishes refusal, and returns it. Of refusals of one client
-// for one reason that follow each other fast, only the number is told.
+// refuse logs and publishes refusal, and returns it. When one client is refused
+// for one reason many times in quick succession, only their number is logged.
 func (r *Registry) refuse(name string, caller Caller, refusal *client.Refusal) error {
 	if !r.throttle.LogOf(context.Background(), name, string(refusal.Reason), journal.Refused,
 		journal.Client(name), journal.KeyID(caller.Identity), journal.Protocol(caller.Identity), journal.Peer(caller.Addr), journal.Reason(refusal.Error())) {

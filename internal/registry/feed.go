@@ -26,14 +26,14 @@ type Notice struct {
 	Caller  Caller // of ClientNotFound, and of Changes with GotSecret or RejectedNotice
 }
 
-// A Feed is a subscription to the registry's changes. It never holds the
-// registry up: a reader who is too slow misses notices and is told so by one
-// of kind Lost.
+// A Feed is a subscription to the registry's changes. It never blocks the
+// registry: a reader that is too slow misses notices and gets one of kind Lost
+// instead.
 type Feed struct {
-	C <-chan *Notice // whose notices all feeds share
+	C <-chan *Notice // feeds share the notices: don't change them
 
-	c    chan *Notice // its last place is for Lost
-	lost bool         // Lost is in c, after all else; guarded by the registry's mu
+	c    chan *Notice // its last slot is reserved for Lost
+	lost bool         // the last notice sent was Lost; guarded by the registry's mu
 	stop func()
 	once sync.Once
 }
@@ -42,7 +42,8 @@ type Feed struct {
 func (f *Feed) Close() { f.once.Do(f.stop) }
 
 // Subscribe returns a Feed that holds up to size unread notices, size >= 1.
-// What Get, List and Names say from then on has all that it doesn't tell.
+// Every change that is not in the feed is visible to a Get, List or Names
+// called after Subscribe.
 func (r *Registry) Subscribe(size int) *Feed {
 	f := &Feed{c: make(chan *Notice, max(size, 1)+1)}
 	f.C = f.c

@@ -8,14 +8,14 @@ import (
 	"mandos/internal/keyid"
 )
 
-// An index finds what stands for a client by the client's name and keys.
+// An index finds a T by the name or the keys of its client.
 type index[T any] struct {
 	byName  map[string]T
 	byKeyID map[keyid.KeyID]T
 	byPrint map[keyid.Fingerprint]T
 }
 
-// newIndex returns an index that has room for clients of settings.
+// newIndex returns an empty index with room for the clients of settings.
 func newIndex[T any](settings []client.Settings) index[T] {
 	keyIDs, prints := 0, 0
 	for i := range settings {
@@ -29,7 +29,7 @@ func newIndex[T any](settings []client.Settings) index[T] {
 	return index[T]{make(map[string]T, len(settings)), make(map[keyid.KeyID]T, keyIDs), make(map[keyid.Fingerprint]T, prints)}
 }
 
-// add has the name and the keys of set mean v.
+// add files v under the name and the keys of set.
 func (x *index[T]) add(set *client.Settings, v T) {
 	x.byName[set.Name] = v
 	if !set.KeyID.IsZero() {
@@ -40,8 +40,8 @@ func (x *index[T]) add(set *client.Settings, v T) {
 	}
 }
 
-// get returns what id means. A key is written as the registry writes it, or
-// it is no key of anybody.
+// get returns what is filed under id. A key is found only in the exact spelling
+// that the registry writes.
 func (x *index[T]) get(id Identity) (v T, ok bool) {
 	switch id.Kind {
 	case ByName:
@@ -58,8 +58,8 @@ func (x *index[T]) get(id Identity) (v T, ok bool) {
 	return v, ok
 }
 
-// indexed returns the index of a configuration, or says what is wrong with it
-// as a whole.
+// indexed returns the index of a configuration, or an error if a client lacks a
+// name or key, or shares one with another.
 func indexed(settings []client.Settings) (index[*client.Settings], error) {
 	x := newIndex[*client.Settings](settings)
 	var errs []error

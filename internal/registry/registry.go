@@ -1,3 +1,7 @@
+// Package registry owns the clients of a running server. It applies the rules
+// of package client to what happens, keeps their timers, runs their checkers,
+// saves their state through a Store, and decides at each hand-out whether the
+// secret may leave. It has no network and no D-Bus: those call it.
 package registry
 
 import (
@@ -19,15 +23,17 @@ var ErrNoClient = errors.New("no such client")
 // A Checker runs the checkers of clients. It is called from several
 // goroutines.
 type Checker interface {
-	// Validate says what is wrong with a template for a command line.
+	// Validate returns an error that says what is wrong with template, a
+	// command line that may contain %(name)s.
 	Validate(template string) error
-	// Expand replaces each %(name)s of template by its value, quoted for
-	// the shell. It does so at once: the registry waits.
+	// Expand replaces each %(name)s in template with its value, quoted for the
+	// shell. It must not block: the registry is locked meanwhile.
 	Expand(template string, values map[string]string) (string, error)
-	// Run runs command by /bin/sh -c for the client called name, and returns
-	// how it ended. After limit it is killed with all that it started, and
-	// the result says so. An error means that it could not be run, or was
-	// given up because ctx ended; that says nothing of the client.
+	// Run runs command with /bin/sh -c for the client called name and returns
+	// how it ended. If it takes longer than limit, it is killed along with
+	// everything it started, and the result says so. An error means that it
+	// could not be run, or was abandoned because ctx ended; it says nothing
+	// about the client.
 	Run(ctx context.Context, name, command string, limit time.Duration) (client.CheckResult, error)
 }
 
@@ -35,33 +41,32 @@ type Checker interface {
 type Options struct {
 	Settings []client.Settings // as in clients.conf
 	Store    Store             // nil only with NoRestore
-	// NoRestore starts all clients as Settings say, and never changes the
+	// NoRestore starts every client as Settings say and never writes to the
 	// store.
 	NoRestore bool
 	Checker   Checker
 	Log       *slog.Logger
 	Clock     Clock                    // nil: SystemClock
 	Path      func(name string) string // dbus_object_path of a client, for its checker; may be nil
-	MaxChecks int                      // how many checkers run at once; 0: 64
-	// MaxWaiters is how many connections may wait for approval of one
-	// client; one more makes the oldest give up. 0: 8.
+	MaxChecks int                      // how many checkers may run at once; 0 means 64
+	// MaxWaiters is how many connections per client may wait for approval; when
+	// there is one more, the oldest is refused. 0 means 8.
 	MaxWaiters int
 }
 
-// A Registry owns all clients. Its methods may be called from everywhere.
+// A Registry owns all clients. Its methods are safe for concurrent use.
 //
-// There are two locks. mu guards everything in memory and is held for
-// moments. disk is held from the moment at which the content of a commit is
-// settled until the commit is over, so that commits are in the order of what
-// they say; whoever needs both takes disk first. What decides eligibility is
-// committed with both held: nobody sees or acts on what isn't on disk. What
-// is mere liveness is changed under mu alone and written by flush within a
-// second.
+// There are two locks. mu guards everything in memory and is held only briefly.
+// disk is held from when the content of a commit is fixed until the commit is
+// done, so that commits happen in the order of their contents; code that needs
+// both locks takes disk first. Changes that decide eligibility are committed
+// with both locks held: nobody sees or acts on what isn't on disk. Changes of
+// mere liveness are made under mu alone and written by flush within a second.
 type Registry struct {
 	store      Store // nil: nothing is saved
 	checker    Checker
 	logger     *slog.Logger
-	throttle   *journal.Throttle // for what peers cause that get nothing
+	throttle   *journal.Throttle // for entries that peers can cause without getting a secret
 	clock      Clock
 	path       func(string) string
 	maxChecks  int
@@ -88,16 +93,17 @@ type Registry struct {
 	checks   sync.WaitGroup
 	checkCtx context.Context // ends when checkers have to
 	stop     context.CancelFunc
-	wake     chan struct{}      // the first timer is another one
-	dirtied  chan struct{}      // unsaved isn't empty any more
+	wake     chan struct{}      // the earliest timer has changed
+	dirtied  chan struct{}      // unsaved is no longer empty
 	hurry    chan struct{}      // flush now
 	ping     chan chan struct{} // see Ping
 }
 
-// throttleBurst is how many entries of one kind are logged in a minute: of peers
-// with unknown keys, and of each client that is refused for one reason or
-// waits for approval. More are counted. Nor do D-Bus signals tell of more,
-// but for those that wait: about each of them an operator is asked.
+// throttleBurst is how many entries of one kind are logged per minute: about
+// peers with unknown keys and, for each client, about refusals for one reason
+// and about requests for approval. Any more are only counted. The D-Bus signals
+// are limited in the same way, except for requests for approval: operators are
+// asked about each of them.
 const throttleBurst = 20
 
 // An entry is a client in the registry.
@@ -110,8 +116,8 @@ type entry struct {
 
 	run *run // the checker that runs, or is being killed
 
-	due time.Duration // its timer
-	pos int           // in timers; -1: none
+	due time.Duration // when its timer fires
+	pos int           // its index in timers; -1 if it has no timer
 
 	waiters  []*waiter // the oldest first
 	grants   map[Caller]time.Duration
@@ -121,8 +127,8 @@ type entry struct {
 func (e *entry) name() string { return e.c.Settings.Name }
 
 // New makes a registry from the configuration and the saved state. What it
-// decides about clients that expired meanwhile is saved when it returns, and
-// logged by LogStart. Nothing runs before Run is called.
+// decides about clients that expired while the server was down is saved by the
+// time it returns, and logged by LogStart. Nothing runs before Run is called.
 func New(ctx context.Context, o Options) (*Registry, error) {
 	r := &Registry{
 		store: o.Store, checker: o.Checker, logger: o.Log, clock: o.Clock, path: o.Path,
@@ -152,10 +158,10 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	return r, nil
 }
 
-// A turn is one use of the registry by its owner: what holds mu.
+// A turn is what is done in one go while mu is held.
 type turn struct {
 	now    client.Instant
-	caller Caller // whose doing it is, if anybody's
+	caller Caller // the peer that caused it, if any
 	logs   []entryLog
 }
 
@@ -163,15 +169,15 @@ type turn struct {
 type entryLog struct {
 	event    journal.Event
 	attrs    []slog.Attr
-	throttle string // the client that can cause it as often as it likes
+	throttle string // the client, if it can cause the entry as often as it likes
 }
 
 func (t *turn) log(e journal.Event, attrs ...slog.Attr) {
 	t.logs = append(t.logs, entryLog{event: e, attrs: attrs})
 }
 
-// turn runs f as the owner of everything in memory. f may change liveness
-// only: see decide.
+// turn runs f with mu held. f may change liveness only; for anything else see
+// decide.
 func (r *Registry) turn(f func(*turn)) {
 	t := r.lockedTurn(f)
 	for _, l := range t.logs {
@@ -188,11 +194,11 @@ func (r *Registry) lockedTurn(f func(*turn)) *turn {
 	defer r.mu.Unlock()
 	t := &turn{now: r.clock.Now()}
 	f(t)
-	r.pump(t)
+	r.startQueued(t)
 	return t
 }
 
-// decide runs f as the owner of everything in memory and on disk.
+// decide runs f with both locks held.
 func (r *Registry) decide(f func(*turn)) {
 	r.disk.Lock()
 	defer r.disk.Unlock()
@@ -209,7 +215,7 @@ func (r *Registry) step(t *turn, e *entry, ev client.Event) {
 }
 
 // install makes next the state of e and carries out effects. saved says that
-// what they ask to be saved has been.
+// what they want saved has been saved already.
 func (r *Registry) install(t *turn, e *entry, next client.Client, effects []client.Effect, saved bool) {
 	was := e.c.Status
 	cannot := r.counts.CannotCheck
@@ -230,7 +236,7 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 		case client.StopChecker:
 			e.queued = false
 			if e.run != nil {
-				e.run.given = true
+				e.run.abandoned = true
 				e.run.cancel()
 			}
 		case client.Log:
@@ -258,7 +264,7 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 	r.reportCannotCheck(t, e, cannot)
 }
 
-// schedule sets the timer of e as its client wants it.
+// schedule sets the timer of e to when its client needs the next Tick.
 func (r *Registry) schedule(e *entry) {
 	if due, ok := e.c.Due(); !ok {
 		r.timers.stop(e)
@@ -267,11 +273,11 @@ func (r *Registry) schedule(e *entry) {
 	}
 }
 
-// Do applies what an operator wants of the client called name: one of
+// Do applies an operator's request to the client called name: one of
 // client.Enable, Disable, Approve, Deny, CheckedOK, StartChecker, StopChecks
-// and the Set events. When it returns nil, the change is on disk. When it
-// can't be saved, it is not made, unless it keeps the client from its secret:
-// then it is made all the same, and the error says that it isn't saved.
+// and the Set events. When Do returns nil, the change is on disk. A change that
+// can't be saved is not made, unless it denies the client its secret: then it
+// is made anyway, and the error says that it isn't saved.
 func (r *Registry) Do(name string, ev client.Event) error {
 	if err := client.Validate(ev); err != nil {
 		return err
@@ -313,7 +319,8 @@ func (r *Registry) Do(name string, ev client.Event) error {
 	return err
 }
 
-// stricter reports whether ev is worth having even if it can't be saved.
+// stricter reports whether ev restricts the client, so that it takes effect
+// even if it can't be saved.
 func stricter(was, is *client.Client, ev client.Event) bool {
 	switch ev.(type) {
 	case client.Deny, client.Disable:
@@ -331,8 +338,8 @@ func mostUrgent(effects []client.Effect) (most client.Urgency, any bool) {
 	return most, any
 }
 
-// Ping returns nil when the owner is alive: when its loop answers, which
-// takes both locks. It is for the watchdog.
+// Ping returns nil if the registry's loop answers before ctx ends; to answer,
+// the loop needs both locks. Ping is for the watchdog.
 func (r *Registry) Ping(ctx context.Context) error {
 	answer := make(chan struct{})
 	select {
@@ -348,11 +355,11 @@ func (r *Registry) Ping(ctx context.Context) error {
 	}
 }
 
-// spread is where in its interval a client's first checker starts. Tests make
-// it predictable.
+// spread returns the fraction of its interval after which a client's first
+// checker starts, from 0 up to 1. Tests replace it.
 var spread = rand.Float64
 
-// poke puts a token into c unless there is one.
+// poke puts a token into c unless it already holds one.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -25,7 +25,8 @@ type tombstone struct {
 	removed bool
 }
 
-// Identities returns what a client of set is known by, its name first.
+// Identities returns the identities of a client with the settings set, its name
+// first.
 func Identities(set *client.Settings) []Identity {
 	ids := append(make([]Identity, 0, 3), Identity{ByName, set.Name})
 	if !set.KeyID.IsZero() {
@@ -40,11 +41,11 @@ func Identities(set *client.Settings) []Identity {
 // saltLen is the length of the salt that a Digest begins with.
 const saltLen = 16
 
-// digest makes what is remembered of a configured secret: enough to notice
-// that it was changed, and of no use to who reads it.
+// digest returns what is kept of a configured secret: enough to notice that it
+// was changed, and useless to anybody who reads it.
 func digest(s secret.Secret, salt [saltLen]byte) (d Digest) {
 	copy(d[:], salt[:])
-	mac := hmac.New(sha256.New, []byte(hex.EncodeToString(salt[:]))) // in digits, as the state's first version had it
+	mac := hmac.New(sha256.New, []byte(hex.EncodeToString(salt[:]))) // in hex, as in the first version of the state file
 	mac.Write(s.Reveal())
 	mac.Sum(d[:saltLen])
 	return d
@@ -66,22 +67,24 @@ func newDigest(s secret.Secret) Digest {
 	return digest(s, salt)
 }
 
-// says reports whether c is what to remember of set, but for its secret.
+// says reports whether c is what configured returns for set, apart from the
+// secret.
 func (c *Configured) says(set *client.Settings) bool {
 	without := *set
 	without.Secret = secret.Secret{}
 	return reflect.DeepEqual(c.Settings, without)
 }
 
-// configured returns what to remember of set, whose secret has the digest d.
+// configured returns what to remember about set, whose secret has the digest d.
 func configured(set client.Settings, d Digest) Configured {
 	set.Secret = secret.Secret{}
 	return Configured{Settings: set, SecretDigest: d}
 }
 
-// merge returns the settings in force when clients.conf says set, whose
-// secret has the digest d: what it says differently than before wins, the rest
-// stays as it was changed at run time. Debian's server merges so, too.
+// merge returns the settings in force when clients.conf says set, whose secret
+// has the digest d, and whether their secret is one set at run time. What has
+// changed in clients.conf wins; the rest keeps changes made at run time.
+// Debian's server merges in the same way.
 func merge(set, current client.Settings, d Digest, was Configured, ownSecret bool) (client.Settings, bool) {
 	m := current
 	old := &was.Settings
@@ -122,7 +125,7 @@ type Summary struct {
 	Removed  []string
 	Changed  []string
 	KeptAway []string // in clients.conf, but removed by an operator
-	Kept     int      // as they were
+	Kept     int      // unchanged
 }
 
 // String returns the summary in words, for the log.
@@ -131,11 +134,11 @@ func (s Summary) String() string {
 		len(s.Added), len(s.Removed), len(s.Changed), s.Kept, len(s.KeptAway))
 }
 
-// Reload makes settings, those of a new clients.conf, the configuration: all
-// of them or, with an error, none. Values that clients.conf says differently
-// than before win, the others stay as they were changed at run time. A client
-// that is no longer there is removed, but its status stays with its name and
-// keys; nothing that Reload does enables a disabled client.
+// Reload makes settings, those of a new clients.conf, the configuration: all of
+// them or, on error, none. Values that have changed in clients.conf win; the
+// others keep changes made at run time. A client that is no longer listed is
+// removed, but its status stays with its name and keys; Reload never enables a
+// disabled client.
 func (r *Registry) Reload(settings []client.Settings) (Summary, error) {
 	var sum Summary
 	var err error
@@ -163,7 +166,7 @@ func (b *Batch) empty() bool {
 	return len(b.Put)+len(b.Delete)+len(b.PutTombstones)+len(b.DeleteTombstones) == 0
 }
 
-// A plan is what a new configuration makes of all clients.
+// A plan says what becomes of all clients under a new configuration.
 type plan struct {
 	batch      Batch
 	clients    []planned
@@ -175,18 +178,18 @@ type plan struct {
 
 // A planned is one client of a plan.
 type planned struct {
-	e      *entry        // the one there is; nil: a new one
-	secret secret.Secret // of an e that stays as it is
+	e      *entry        // the existing entry; nil for a new client
+	secret secret.Secret // for an e that is unchanged
 	*change
 }
 
-// A change is what becomes of a client that doesn't stay as it is.
+// A change says what becomes of a client that is new or changed.
 type change struct {
 	next       client.Client
 	effects    []client.Effect
 	configured Configured
 	ownSecret  bool
-	rekeyed    bool // it was there, and gets another key
+	rekeyed    bool // an existing client gets another key
 }
 
 // client returns the client as it will be.
@@ -202,20 +205,21 @@ func (c *change) record(now client.Instant) Record {
 	return (&entry{configured: c.configured, ownSecret: c.ownSecret}).record(&c.next, now)
 }
 
-// plan works out what becomes of all clients with the configuration
-// settings. It changes nothing.
+// plan works out what becomes of all clients under the configuration settings.
+// It changes nothing.
 func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 	wanted, err := indexed(settings)
 	if err != nil {
 		return nil, err
 	}
 	keptAway := func(name string) bool { return r.tombstones[Identity{ByName, name}].removed }
-	// claims reports whether one of the clients to be, as found in wanted,
-	// has what it was looked up by.
+	// claims reports whether set, looked up in wanted by a name or key, is of a
+	// client that will exist, which then holds that name or key.
 	claims := func(set *client.Settings) bool { return set != nil && !keptAway(set.Name) }
 
-	// Most clients stay as they are, or all are new. Either takes a look at
-	// each whole secret. A digest is kept while the secret is the same.
+	// Usually most clients are unchanged, or all are new. Either way each
+	// secret must be hashed as a whole. A digest is kept for as long as the
+	// secret stays the same.
 	stays, digests := make([]bool, len(settings)), make([]Digest, len(settings))
 	var changes atomic.Int32
 	cores.Each(len(settings), func(i int) {
@@ -282,7 +286,7 @@ func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 		case claims(claimant):
 			p.reclaimed = append(p.reclaimed, id)
 		case ts.removed && wanted.byName[id.Value] == nil:
-			ts.removed = false // clients.conf has let go of it
+			ts.removed = false // clients.conf no longer lists it
 			p.putTombstone(t, id, ts)
 		}
 	}
@@ -300,7 +304,7 @@ func (ts tombstone) stored(id Identity, now client.Instant) Tombstone {
 	return Tombstone{Identity: id, Saved: c.Save(now), Removed: ts.removed}
 }
 
-// hasKeysOf reports whether e is known by the keys of set.
+// hasKeysOf reports whether e has the same keys as set.
 func (e *entry) hasKeysOf(set *client.Settings) bool {
 	return e.c.Settings.KeyID == set.KeyID && e.c.Settings.Fingerprint == set.Fingerprint
 }
@@ -308,9 +312,10 @@ func (e *entry) hasKeysOf(set *client.Settings) bool {
 // planChange works out what becomes of e, which may be nil, with the settings
 // set, whose secret has the digest d.
 func (r *Registry) planChange(t *turn, set client.Settings, d Digest, e *entry) *change {
-	c := &change{configured: configured(set, d)} // what the file says, not what comes of it
+	c := &change{configured: configured(set, d)} // what the file says, before it is merged
 	if e != nil {
-		// A secret that is the same stays the one that is there.
+		// If the configured secret is unchanged, one that was set at run time
+		// stays.
 		set, c.ownSecret = merge(set, e.c.Settings, d, e.configured, e.ownSecret)
 	}
 	if e != nil && e.hasKeysOf(&set) {
@@ -335,18 +340,18 @@ func (r *Registry) planChange(t *turn, set client.Settings, d Digest, e *entry) 
 		return c
 	}
 	c.next, c.effects = client.Inherit(set, olds, strings.Join(from, ", "), t.now, spread())
-	// It is told of as a whole.
+	// ClientAdded announces it as a whole.
 	c.effects = slices.DeleteFunc(c.effects, func(e client.Effect) bool { _, is := e.(client.Notify); return is })
 	if c.rekeyed {
-		// Whoever waits is counted until it has left, and what a checker of
-		// the old key finds says nothing of the new one.
+		// Connections that wait are counted until they have left, and a check
+		// that was started for the old key says nothing about the new one.
 		c.next.Status.Pending = e.c.Status.Pending
 		c.effects = append(c.effects, client.StopChecker{})
 	}
 	return c
 }
 
-// carryOut makes p, which is saved, the truth.
+// carryOut carries out p, which has been saved.
 func (r *Registry) carryOut(t *turn, p *plan) {
 	for _, e := range p.gone {
 		r.dismiss(t, e)
@@ -359,7 +364,7 @@ func (r *Registry) carryOut(t *turn, p *plan) {
 	}
 	for _, pl := range p.clients {
 		if pl.change != nil && pl.rekeyed {
-			r.forgetKeys(pl.e) // all of them, before one takes the key of another
+			r.forgetKeys(pl.e) // all of them first: one may take another's key
 		}
 	}
 	for _, pl := range p.clients {
@@ -373,7 +378,8 @@ func (r *Registry) carryOut(t *turn, p *plan) {
 			e = &entry{c: pl.next, pos: -1}
 			r.counts.count(&e.c, 1)
 		} else if pl.rekeyed {
-			// A client's key never changes for who follows it: this is another.
+			// To those who follow the feed a client's key never changes: this
+			// is another client.
 			r.publish(Notice{Kind: ClientRemoved, Client: r.view(&e.c)})
 		}
 		e.configured, e.ownSecret = pl.configured, pl.ownSecret
@@ -389,7 +395,7 @@ func (r *Registry) carryOut(t *turn, p *plan) {
 	}
 }
 
-// forgetKeys has the keys of e mean nothing.
+// forgetKeys removes the keys of e from the index.
 func (r *Registry) forgetKeys(e *entry) {
 	set := &e.c.Settings
 	if r.byKeyID[set.KeyID] == e {
@@ -400,7 +406,7 @@ func (r *Registry) forgetKeys(e *entry) {
 	}
 }
 
-// dismiss takes e out of the registry.
+// dismiss removes e from the registry.
 func (r *Registry) dismiss(t *turn, e *entry) {
 	set := &e.c.Settings
 	if r.byName[set.Name] == e {
@@ -410,7 +416,7 @@ func (r *Registry) dismiss(t *turn, e *entry) {
 	r.cutOff(t, e, &client.Refusal{Reason: client.Unknown, Detail: "the client was removed"})
 	e.gone, e.queued = true, false
 	if e.run != nil {
-		e.run.given = true
+		e.run.abandoned = true
 		e.run.cancel()
 	}
 	r.timers.stop(e)
@@ -420,9 +426,9 @@ func (r *Registry) dismiss(t *turn, e *entry) {
 	r.publish(Notice{Kind: ClientRemoved, Client: r.view(&e.c)})
 }
 
-// Remove removes the client called name on the word of the operator by. It
-// stays away, though clients.conf has it, until clients.conf has let go of
-// it; what comes back under its name or keys is disabled.
+// Remove removes the client called name at the request of the operator by. It
+// stays removed until clients.conf no longer lists it; what comes back under
+// its name or keys after that is disabled.
 func (r *Registry) Remove(name, by string) error {
 	var err error
 	r.decide(func(t *turn) {
@@ -452,7 +458,7 @@ func (r *Registry) Remove(name, by string) error {
 	return err
 }
 
-// start makes the clients that a new registry begins with.
+// start creates the clients of a new registry.
 func (r *Registry) start(ctx context.Context, o Options, now client.Instant) error {
 	var state State
 	if o.Store != nil {
@@ -474,7 +480,7 @@ func (r *Registry) start(ctx context.Context, o Options, now client.Instant) err
 	if err != nil {
 		return err
 	}
-	// What Restore decided is saved in the same commit as all the rest.
+	// What Restore decided is saved in the same commit as everything else.
 	for i := range p.clients {
 		pl := &p.clients[i]
 		effects := restored[pl.e]
@@ -488,8 +494,8 @@ func (r *Registry) start(ctx context.Context, o Options, now client.Instant) err
 		}
 		pl.effects = append(effects, pl.effects...)
 	}
-	// So is that the time of what nobody holds has run out: a clock that is
-	// set back later must not undo it.
+	// So is the expiry of tombstones whose time has run out: setting the clock
+	// back later must not undo it.
 	for _, ts := range state.Tombstones {
 		if now := r.tombstones[ts.Identity]; ts.Saved.Enabled && !now.status.Enabled {
 			if _, again := p.tombstones[ts.Identity]; !again {
@@ -509,8 +515,8 @@ func (r *Registry) start(ctx context.Context, o Options, now client.Instant) err
 }
 
 // LogStart logs what New has found out about clients, once. With many new ones
-// that takes as long as all else, so that New leaves it for when they are
-// served.
+// that takes as long as the rest of New, which leaves it until clients are
+// being served.
 func (r *Registry) LogStart(ctx context.Context) {
 	r.mu.Lock()
 	logs := r.started
@@ -521,8 +527,8 @@ func (r *Registry) LogStart(ctx context.Context) {
 	}
 }
 
-// restore puts what was saved into the registry, as plan expects to find it,
-// and returns what follows from that for each client.
+// restore puts the saved state into the registry, as plan expects to find it,
+// and returns the effects that this has for each client.
 func (r *Registry) restore(t *turn, settings []client.Settings, state State) map[*entry][]client.Effect {
 	byName := make(map[string]*client.Settings, len(settings))
 	for i := range settings {
@@ -550,8 +556,8 @@ func (r *Registry) restore(t *turn, settings []client.Settings, state State) map
 	return effects
 }
 
-// startAfresh starts all clients as settings say, on the word of an operator,
-// and says how many of them the saved state would have kept disabled.
+// startAfresh starts all clients as settings say, because an operator asked for
+// that, and logs how many of them the saved state would have kept disabled.
 func (r *Registry) startAfresh(ctx context.Context, settings []client.Settings, state State, now client.Instant) error {
 	was := &Registry{index: newIndex[*entry](settings), tombstones: map[Identity]tombstone{}}
 	t := &turn{now: now}
@@ -570,8 +576,8 @@ func (r *Registry) startAfresh(ctx context.Context, settings []client.Settings, 
 			enabled++
 		}
 	}
-	for i := range p.clients { // that they are new needs no saying
-		p.clients[i].effects = nil // there was nothing before, so each has changes
+	for i := range p.clients { // that they are new needn't be logged
+		p.clients[i].effects = nil // there were no clients before, so change is never nil
 	}
 	r.carryOut(t, p)
 	journal.NotRestored.Log(ctx, r.logger, journal.Count(enabled))

@@ -10,26 +10,26 @@ import (
 )
 
 const (
-	// maxSleep is how long the loop sleeps at most: after a suspend, in
-	// which Go's timers stand still, it is at most this late.
+	// maxSleep is the longest the loop sleeps. Go's timers stop in suspend, so
+	// after one it is at most this late.
 	maxSleep = 10 * time.Second
-	// saveLag is how long liveness may wait to be saved.
+	// saveLag is how long changes of liveness may wait to be saved.
 	saveLag = 500 * time.Millisecond
-	// saveRetry is how long a commit that failed is left alone.
+	// saveRetry is how long to wait after a commit that failed.
 	saveRetry = 5 * time.Second
-	// heartbeat is how often the last instant seen is saved at least.
+	// heartbeat is the longest time between saves of the last instant seen.
 	heartbeat = 30 * time.Second
-	// warnEvery is how often a condition that lasts is logged again.
+	// warnEvery is how often a lasting condition is logged again.
 	warnEvery = time.Minute
-	// atOnce is how many timers are served in one turn.
+	// atOnce is how many timers are served in one turn at most.
 	atOnce = 1000
-	// clockStep is the least that counts as setting the clock.
+	// clockStep is the smallest jump that counts as setting the clock.
 	clockStep = time.Second
 )
 
-// Run keeps time until ctx ends: it expires clients, starts checkers and
-// saves what has to be saved. Then it stops the checkers and saves the rest;
-// it returns what kept it from that.
+// Run serves the registry until ctx ends: it expires clients, starts checkers
+// and saves changes. Then it stops the checkers and saves the rest; it returns
+// an error if that can't be saved.
 func (r *Registry) Run(ctx context.Context) error {
 	var flusher sync.WaitGroup
 	flusher.Go(func() { r.flushLoop(ctx) })
@@ -75,8 +75,8 @@ func (r *Registry) tick() (sleep time.Duration) {
 	return sleep
 }
 
-// tickAll lets time have passed for entries. Those that expire are disabled,
-// in one commit; they stay disabled even if that fails.
+// tickAll applies a Tick to entries. Those that expire are disabled in one
+// commit, and stay disabled even if it fails.
 func (r *Registry) tickAll(t *turn, entries []*entry) {
 	type ticked struct {
 		next    client.Client
@@ -102,9 +102,9 @@ func (r *Registry) tickAll(t *turn, entries []*entry) {
 	}
 }
 
-// watchClock notices when the clock was set. Everything on disk is in terms
-// of the old one, so it is written anew. Both locks are held, and nothing else
-// is saved in terms of the new one before.
+// watchClock notices when the clock was set. Everything on disk is in terms of
+// the old time, so it is written anew. Both locks are held, and nothing has
+// been saved in terms of the new time yet.
 func (r *Registry) watchClock(t *turn) {
 	was := r.offset
 	if d := offset(t.now) - was; d.Abs() < clockStep {
@@ -120,7 +120,7 @@ func (r *Registry) watchClock(t *turn) {
 		b.PutTombstones = append(b.PutTombstones, ts.stored(id, t.now))
 	}
 	if len(b.PutTombstones) > 0 {
-		_ = r.commit(t, b) // logged; the old ones are read as stricter or, for a denial, shorter
+		_ = r.commit(t, b) // logged; until then the old ones count as stricter or, for a denial, shorter
 	}
 }
 
@@ -147,7 +147,7 @@ func (r *Registry) committed(t *turn, err error) {
 	r.saveError = err
 }
 
-// save has e written by flush.
+// save marks e to be written by flush.
 func (r *Registry) save(e *entry, when client.Urgency) {
 	if r.store == nil || e.gone {
 		return
@@ -159,7 +159,7 @@ func (r *Registry) save(e *entry, when client.Urgency) {
 	}
 }
 
-// flushLoop saves liveness.
+// flushLoop saves what save has marked.
 func (r *Registry) flushLoop(ctx context.Context) {
 	if r.store == nil {
 		return

@@ -11,11 +11,11 @@ import (
 // A Store keeps the state of clients. The registry calls it from one
 // goroutine at a time.
 type Store interface {
-	// Load returns all that is stored, or an error if any of it can't be
+	// Load returns everything that is stored, or an error if any of it can't be
 	// trusted.
 	Load() (State, error)
-	// Commit changes what is stored, all of it or nothing, and returns nil
-	// only when it will survive a power cut.
+	// Commit applies all of a batch or nothing, and returns nil only once the
+	// change will survive a power cut.
 	Commit(Batch) error
 }
 
@@ -26,47 +26,46 @@ type State struct {
 	Tombstones []Tombstone
 }
 
-// A Record is what is stored of one client.
+// A Record is what is stored about one client.
 type Record struct {
 	Name       string
 	Configured Configured
-	// Current are the settings in force. Secret is set only if it was
-	// changed at run time: the one of clients.conf isn't stored.
+	// Current are the settings in force. Secret is set only if it was changed
+	// at run time: the one from clients.conf isn't stored.
 	Current   client.Settings
 	OwnSecret bool
 	Saved     client.Saved
 }
 
-// Configured is what clients.conf last said of a client, to be compared with
-// what it says the next time.
+// Configured is what clients.conf last said about a client, to be compared with
+// what it says next time.
 type Configured struct {
 	Settings     client.Settings // without the secret
 	SecretDigest Digest
 }
 
-// A Digest is what is remembered of a configured secret: a salt, and a keyed
-// hash; see digest. The zero Digest is that of no secret.
+// A Digest is what is kept of a configured secret: a salt and a keyed hash; see
+// digest. The zero Digest matches no secret.
 type Digest [saltLen + sha256.Size]byte
 
-// A Tombstone keeps the status of a name or key that no client holds any more:
-// whatever comes back under it gets that status, because only an operator
-// enables.
+// A Tombstone keeps the status of a name or key that no client holds any more.
+// A client that comes back under it gets that status, because only an operator
+// may enable a client.
 type Tombstone struct {
 	Identity Identity
 	Saved    client.Saved
-	// Removed: an operator removed the client of this name; it stays away
-	// for as long as clients.conf has it.
+	// Removed says that an operator removed the client of this name; it stays
+	// removed for as long as clients.conf lists it.
 	Removed bool
 }
 
-// An Identity is one of the things by which a client is known again.
+// An Identity is a name or key by which a client is recognised when it returns.
 type Identity struct {
 	Kind  Kind
 	Value string
 }
 
-// A Kind says what an Identity is. Its text is part of the format of the
-// state file.
+// A Kind says what an Identity is. Its text is part of the state file's format.
 type Kind string
 
 // The kinds.
@@ -76,7 +75,7 @@ const (
 	ByFingerprint Kind = "fingerprint"
 )
 
-// A Batch is a change of what is stored.
+// A Batch is a change to what is stored.
 type Batch struct {
 	Seen             time.Time
 	Put              []Record    // replaces the record of that name
@@ -93,8 +92,8 @@ type MemoryStore struct {
 	tombstones map[Identity]Tombstone
 
 	// For tests.
-	err     error // of Load and Commit
-	commits int   // that succeeded
+	err     error // for Load and Commit to return
+	commits int   // how many succeeded
 }
 
 var _ Store = (*MemoryStore)(nil)

@@ -8,7 +8,7 @@ import (
 // timers is a heap of the entries that have a timer, the earliest first.
 type timers struct{ h entryHeap }
 
-// set gives e its timer and reports whether it is now the first of all.
+// set sets the timer of e to due and reports whether it is now the earliest.
 func (t *timers) set(e *entry, due time.Duration) (first bool) {
 	switch {
 	case e.pos < 0:
@@ -21,14 +21,14 @@ func (t *timers) set(e *entry, due time.Duration) (first bool) {
 	return t.h[0] == e
 }
 
-// stop takes e's timer away.
+// stop removes e's timer, if it has one.
 func (t *timers) stop(e *entry) {
 	if e.pos >= 0 {
 		heap.Remove(&t.h, e.pos)
 	}
 }
 
-// first returns the entry whose timer is the first, or nil.
+// first returns the entry with the earliest timer, or nil.
 func (t *timers) first() *entry {
 	if len(t.h) == 0 {
 		return nil

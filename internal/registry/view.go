@@ -10,7 +10,7 @@ import (
 	"mandos/internal/secret"
 )
 
-// A View is what may be seen of a client at one moment.
+// A View is the public state of a client at one moment.
 type View struct {
 	Settings client.Settings // Secret is empty, Enabled is what clients.conf says
 	client.Facts
@@ -21,7 +21,7 @@ type View struct {
 	CannotCheck     string // why the last check could not run; empty when it could
 }
 
-// Counts are what STATUS shows.
+// Counts are the figures in the service's status line.
 type Counts struct {
 	Clients     int
 	Enabled     int
@@ -31,21 +31,21 @@ type Counts struct {
 	Unsaved     bool // the state can't be saved at the moment
 }
 
-// view returns what may be seen of c. mu is held.
-func (r *Registry) view(c *client.Client) View { return view(c, r.between()) }
+// view returns the View of c. mu is held.
+func (r *Registry) view(c *client.Client) View { return view(c, r.wallOffset()) }
 
-// between returns the offset between the clocks by which instants in the
-// future are told: as it was when it was last looked at, so that they are, read
-// again, the same to the nanosecond. mu is held.
-func (r *Registry) between() time.Duration {
+// wallOffset returns the offset between the clocks that turns deadlines into
+// wall-clock times. It is the one last noted, so that a deadline that doesn't
+// move reads the same each time, to the nanosecond. mu is held.
+func (r *Registry) wallOffset() time.Duration {
 	now := offset(r.clock.Now())
-	if (now - r.offset).Abs() < clockStep { // else the clock was set, just now
+	if (now - r.offset).Abs() < clockStep { // otherwise the clock has just been set
 		return r.offset
 	}
 	return now
 }
 
-func view(c *client.Client, between time.Duration) View {
+func view(c *client.Client, offset time.Duration) View {
 	st := &c.Status
 	v := View{
 		Settings:        c.Settings,
@@ -56,8 +56,8 @@ func view(c *client.Client, between time.Duration) View {
 	}
 	v.Settings.Secret = secret.Secret{}
 	if st.Enabled {
-		v.Expires = time.Unix(0, int64(between+st.Deadline)).UTC()
-		v.NextCheck = time.Unix(0, int64(between+st.NextCheck)).UTC()
+		v.Expires = time.Unix(0, int64(offset+st.Deadline)).UTC()
+		v.NextCheck = time.Unix(0, int64(offset+st.NextCheck)).UTC()
 	}
 	return v
 }
@@ -84,9 +84,9 @@ func (r *Registry) all() []View {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	views := make([]View, 0, len(r.byName))
-	between := r.between()
+	offset := r.wallOffset()
 	for _, e := range r.byName {
-		views = append(views, view(&e.c, between))
+		views = append(views, view(&e.c, offset))
 	}
 	return views
 }
@@ -100,7 +100,7 @@ func (r *Registry) Names() []string {
 	return names
 }
 
-// Counts returns how many clients there are. It is cheap.
+// Counts returns how many clients there are in each state. It is cheap.
 func (r *Registry) Counts() Counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +109,7 @@ func (r *Registry) Counts() Counts {
 	return c
 }
 
-// count adds n times what c counts for.
+// count adds c to the counts n times; n is 1 or -1.
 func (k *Counts) count(c *client.Client, n int) {
 	st := &c.Status
 	k.Clients += n
