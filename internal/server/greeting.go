@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// maxGreeting is how many bytes the greeting may have, line end included.
+// maxGreeting is how many bytes the greeting may have, including the line end.
 const maxGreeting = 128
 
 // A greetingError says what is wrong with a greeting.
@@ -16,13 +16,14 @@ type greetingError string
 
 func (e greetingError) Error() string { return string(e) }
 
-// parseGreeting looks for the client's greeting in b, all that has come so
-// far: the number of the protocol's version as the first word of a line. It
-// returns how many bytes the line takes with its end, or 0 if more must come.
+// parseGreeting looks for the client's greeting in b, which is everything
+// received so far: a line whose first word is the number of the protocol
+// version. It returns the length of the line including its end, or 0 if the
+// line isn't complete yet.
 //
 // The line ends with "\n", "\r\n" or "\r". As a lone "\r" is enough, a "\n"
 // that comes later belongs to it too: see greeted. Versions up to 1 are
-// welcome, whatever follows in the line is ignored.
+// accepted; the rest of the line is ignored.
 func parseGreeting(b []byte) (n int, err error) {
 	end := bytes.IndexAny(b[:min(len(b), maxGreeting)], "\r\n")
 	if end < 0 {

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// A source is what one peer can be expected to have one of: an IPv4 address,
-// an IPv6 network of 64 bits, or, where anybody may take any address, the
-// interface of a link-local one.
+// A source is what a single peer can be expected to have one of: an IPv4
+// address, an IPv6 /64 network or, for link-local addresses, which anybody on
+// the link may choose at will, the interface.
 type source struct {
 	prefix netip.Prefix
 	zone   string
@@ -25,20 +25,20 @@ func sourceOf(addr netip.Addr) source {
 	if addr.Is6() {
 		bits = 64
 	}
-	prefix, _ := addr.WithZone("").Prefix(bits) // fails for the zero address only: a source too
+	prefix, _ := addr.WithZone("").Prefix(bits) // fails only for the zero address, which is a source too
 	return source{prefix: prefix}
 }
 
-// A stage of their lives holds a limited number of sessions, in groups. A
-// group may have greed times as many of them as are left free: with a greed of
-// 1, one alone gets half of all and ten get an eleventh each; and there is
-// always room for a group that has none, unless there are as many groups as
-// sessions.
+// A stage has a limited number of places for the sessions that are at one stage
+// of their lives, in groups. A group may take up to greed times as many places
+// as are left free: with a greed of 1, a single group gets half of all places
+// and ten groups get an eleventh each. There is always room for a group that
+// has none, unless there are as many groups as places.
 type stage[K comparable] struct {
 	max    int
 	greed  int
 	len    int
-	lent   int              // places that are taken by sessions of the next stage
+	lent   int              // places taken by sessions of the next stage
 	groups map[K]*list.List // of *session, the oldest first
 }
 
@@ -50,7 +50,7 @@ func (st *stage[K]) count(k K) int {
 	return 0
 }
 
-// free returns how many places nobody has.
+// free returns how many places are free.
 func (st *stage[K]) free() int { return st.max - st.len - st.lent }
 
 // admits reports whether group k may have one more.
@@ -77,8 +77,8 @@ func (st *stage[K]) remove(k K, s *session) {
 	}
 }
 
-// oldest returns the sessions of group k that fit, the oldest first, at most
-// n.
+// oldest returns up to n sessions of group k for which fit is true, the oldest
+// first.
 func (st *stage[K]) oldest(k K, n int, fit func(*session) bool) (found []*session) {
 	group := st.groups[k]
 	if group == nil {
@@ -103,23 +103,23 @@ func (st *stage[K]) all(yield func(*session) bool) {
 	}
 }
 
-// A table holds all sessions, and decides who is served when they are too
+// A table holds all sessions, and decides who is served when there are too
 // many.
 //
-// A connection is first served until it has proved who it is, grouped by
-// source. If its source has its share, it waits in line, and costs a socket
-// and little else. While a source has somebody in line, and for as long as
-// patience nobody of it has proved to be a client, those of it that have kept
-// the server waiting for longer than that are cut off. So a source that holds
-// its connections open keeps nobody out, not even of itself for long; one whose
-// hosts all boot at once gets them served one after the other, at the pace of
-// the server and of the hosts; and neither is in another's way.
+// Until a peer has proved who it is, its session counts against its source. If
+// the source already has its share, the session waits in line, where it costs a
+// socket and little else. If a source has sessions in line and none of its
+// sessions has proved to be a client's for as long as patience, those that have
+// kept the server waiting for that long are cut off. So a source that holds its
+// connections open keeps nobody else out, and its own peers not for long; a
+// source whose hosts all boot at once has them served one after the other, as
+// fast as server and hosts can; and neither gets in the way of other sources.
 //
-// Who has proved who it is is grouped by client. A client that has more than
-// maxPerClient loses the oldest of those that are older than patience. While it
-// isn't the peer's or an operator's turn, but ours, the session takes up a
-// place among the unproved still: where hand-outs are slow, as when the journal
-// is, no more handshakes are begun than there are hand-outs.
+// From then on the session counts against its client. A client with more than
+// maxPerClient sessions loses the oldest of those that are older than patience.
+// While it is the server's turn, not the peer's or an operator's, the session
+// still takes up a place among the unproved: if hand-outs are slow, perhaps
+// because the journal is, handshakes begin no faster than hand-outs end.
 type table struct {
 	waiting      stage[source]
 	unproved     stage[source]
@@ -127,13 +127,13 @@ type table struct {
 	maxPerClient int
 	patience     time.Duration
 
-	lines     list.List            // the sources of waiting, in turn
-	lastProof map[source]time.Time // when one of a source proved to be a client, if others of it haven't yet
-	anyProof  time.Time            // when any session did, or the first line began
+	lines     list.List            // the sources of waiting, whose turn is next first
+	lastProof map[source]time.Time // when a session of a source last proved to be a client's, if others of it haven't yet
+	anyProof  time.Time            // when any session last did, or the first line began
 }
 
-// arrive takes s in, and reports whether it is to be served at once; if not,
-// whether it has got a place in line.
+// arrive adds s if there is room for it (ok), and reports whether it is to be
+// served at once; if not, it has a place in line.
 func (t *table) arrive(s *session) (served, ok bool) {
 	first := t.waiting.count(s.source) == 0
 	switch {
@@ -155,11 +155,11 @@ func (t *table) arrive(s *session) (served, ok bool) {
 	return false, true
 }
 
-// next returns a session from a line that can be served now, or nil. It is to
-// be asked again whenever a session has been removed.
+// next returns a session from a line that can be served now, or nil. It must be
+// called again whenever a session has been removed.
 func (t *table) next() *session {
 	if t.unproved.free() <= 0 {
-		return nil // at once: there may be thousands of lines
+		return nil // a shortcut: there may be thousands of lines
 	}
 	for range t.lines.Len() {
 		line := t.lines.Front()
@@ -178,7 +178,7 @@ func (t *table) next() *session {
 	return nil
 }
 
-// endLine forgets a line in which nobody waits any more.
+// endLine removes line if nobody waits in it any more.
 func (t *table) endLine(line *list.Element) {
 	if from := line.Value.(source); t.waiting.count(from) == 0 {
 		t.lines.Remove(line)
@@ -186,16 +186,16 @@ func (t *table) endLine(line *list.Element) {
 	}
 }
 
-// forget forgets when somebody of a source proved to be a client, once there
-// is nobody left of it who hasn't.
+// forget drops the lastProof of a source that has no unproved sessions left.
 func (t *table) forget(from source) {
 	if t.waiting.count(from) == 0 && t.unproved.count(from) == 0 {
 		delete(t.lastProof, from)
 	}
 }
 
-// impatience returns the sessions that are to be cut off for those in line.
-func (t *table) impatience() (late []*session) {
+// overdue returns the sessions that are to be cut off to make room for those in
+// line.
+func (t *table) overdue() (late []*session) {
 	isLate := func(s *session) bool { return s.waited() >= t.patience }
 	for line := t.lines.Front(); line != nil; line = line.Next() {
 		from := line.Value.(source)
@@ -206,8 +206,8 @@ func (t *table) impatience() (late []*session) {
 	if len(late) > 0 || t.lines.Len() == 0 || t.unproved.free() > 0 || time.Since(t.anyProof) < t.patience {
 		return late
 	}
-	// Nothing is free, even for a source that has nothing: it is taken from
-	// those that have most.
+	// No place is free, not even for a source that has none: take places from
+	// the sources that have most.
 	var all []source
 	for from := range t.unproved.groups {
 		all = append(all, from)
@@ -220,7 +220,8 @@ func (t *table) impatience() (late []*session) {
 }
 
 // prove notes that s has proved to be the client called name. It returns the
-// sessions that are to be cut off for it, or false if there is no room.
+// sessions that are to be cut off to make room for it, or false if there is no
+// room.
 func (t *table) prove(s *session, name string) (late []*session, ok bool) {
 	if !t.proved.admits(name) {
 		return nil, false
@@ -242,7 +243,7 @@ func (t *table) prove(s *session, name string) (late []*session, ok bool) {
 	}), true
 }
 
-// giveBack notes that s needs its place among the unproved no longer.
+// giveBack notes that s no longer needs a place among the unproved.
 func (t *table) giveBack(s *session) {
 	if s.borrows {
 		s.borrows = false
@@ -250,7 +251,7 @@ func (t *table) giveBack(s *session) {
 	}
 }
 
-// remove forgets s, which is served or was never taken in.
+// remove removes s, which must not be in line.
 func (t *table) remove(s *session) {
 	switch s.in {
 	case inUnproved:
@@ -263,8 +264,9 @@ func (t *table) remove(s *session) {
 	s.in = nowhere
 }
 
-// spare returns the session that is to be missed least: the last in a line,
-// which must be closed, or else the oldest that is served and unproved.
+// spare returns the session that can best be spared, or nil: the last one in a
+// line, which the caller must close, or else the oldest unproved one of the
+// source that has most.
 func (t *table) spare() *session {
 	if line := t.lines.Front(); line != nil {
 		from := line.Value.(source)

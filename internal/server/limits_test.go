@@ -68,9 +68,9 @@ func (t turnstile) leave(s *session) {
 	}
 }
 
-// sweep ends who is impatient, and returns how many.
+// sweep ends the sessions that are overdue, and returns how many.
 func (t turnstile) sweep() int {
-	late := t.impatience()
+	late := t.overdue()
 	for _, s := range late {
 		t.leave(s)
 	}

@@ -27,7 +27,7 @@ func (l *loop) run(ctx context.Context) error {
 		conn, err := l.listener.Accept()
 		switch {
 		case err == nil:
-			// Even if ctx has ended: it came before the listener was closed.
+			// Even if ctx has ended: it arrived before the listener was closed.
 			l.server.start(conn)
 		case ctx.Err() != nil:
 			return nil
@@ -37,7 +37,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.answer()
 		default:
 			l.server.throttle.Log(ctx, journal.AcceptFailed, journal.Err(err))
-			l.server.shed() // it may be about open files
+			l.server.shed() // there may be too many open files
 			select {
 			case <-time.After(acceptBackoff):
 			case <-ctx.Done():
@@ -46,7 +46,7 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-// ping asks the loop for a sign of life: a deadline in the past wakes it.
+// ping returns nil if the loop is alive: a deadline in the past wakes it.
 func (l *loop) ping(ctx context.Context) error {
 	waker, ok := l.listener.(interface{ SetDeadline(time.Time) error })
 	if !ok {
@@ -71,7 +71,8 @@ func (l *loop) ping(ctx context.Context) error {
 func (l *loop) answer() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// Fails only for a listener that is closed: the next Accept says so.
+	// This fails only if the listener is closed, and then so does the next
+	// Accept.
 	_ = l.listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Time{})
 	for _, answer := range l.pings {
 		close(answer)
@@ -79,7 +80,7 @@ func (l *loop) answer() {
 	l.pings = nil
 }
 
-// Ping returns nil when all accept loops are alive. It is for the watchdog.
+// Ping returns nil if all accept loops are alive. It is for the watchdog.
 func (s *Server) Ping(ctx context.Context) error {
 	s.mu.Lock()
 	loops := s.loops

@@ -1,6 +1,6 @@
-// Package server serves Mandos clients: it accepts their connections and
-// gives each a session, from greeting to close_notify. Whether a client may
-// have its secret is not its business: it asks a Directory.
+// Package server serves Mandos clients: it accepts their connections and runs a
+// session on each, from greeting to close_notify. It doesn't decide whether a
+// client may have its secret: it asks a Directory.
 package server
 
 import (
@@ -17,19 +17,19 @@ import (
 	"mandos/internal/registry"
 )
 
-// A Directory knows the clients and decides over their secrets. It logs what
-// it refuses and what it releases.
+// A Directory knows the clients and decides who gets a secret. It logs what it
+// refuses and what it releases.
 type Directory interface {
 	// Lookup returns the name of the client that caller's identity belongs
 	// to, or a *client.Refusal (Unknown).
 	Lookup(caller registry.Caller) (name string, err error)
-	// Approve returns nil when the client may have its secret as far as
-	// approval and status go now; where an operator is asked, it waits. Else
-	// it returns a *client.Refusal, or another error when ctx ended, which
+	// Approve returns nil if the client may have its secret as far as approval
+	// and status are concerned; if an operator has to decide, it waits.
+	// Otherwise it returns a *client.Refusal, or another error if ctx ended, as
 	// it does when the caller hangs up.
 	Approve(ctx context.Context, name string, caller registry.Caller) error
 	// Release makes the last check of eligibility, at this instant, and
-	// journals it before the secret moves.
+	// journals the hand-out before the secret leaves.
 	Release(name string, caller registry.Caller) (*registry.Handout, error)
 }
 
@@ -41,14 +41,16 @@ type TLS interface {
 	Handshake() error
 	// PeerIdentity returns what the peer proved in the handshake.
 	PeerIdentity() keyid.Identity
-	// PeerValidity returns what its key says of its own life.
+	// PeerValidity returns the time for which the peer's key claims to be
+	// valid.
 	PeerValidity() keyid.Validity
-	// Read may be called while Write is. After a time-out both can go on.
+	// Read may be called concurrently with WriteLast. After a time-out of Read,
+	// both can still be used.
 	Read([]byte) (int, error)
-	// WriteLast writes all that is ever written, and close_notify.
+	// WriteLast writes all the data that is ever written, then close_notify.
 	WriteLast([]byte) error
-	// CloseNotify sends close_notify if that wasn't done, waits at
-	// most a second for the peer's, and closes.
+	// CloseNotify sends close_notify if that hasn't been done, waits at most a
+	// second for the peer's, and closes.
 	CloseNotify() error
 	// Close closes at once.
 	Close() error
@@ -67,19 +69,19 @@ const (
 const (
 	closeTimeout  = time.Second            // for sending close_notify to a peer that is refused
 	acceptBackoff = 100 * time.Millisecond // after an error, such as too many open files
-	throttleBurst = 20                     // entries of one kind in a minute
+	throttleBurst = 20                     // log entries of one kind per minute
 
-	// patience is how long a peer may keep the server waiting, in all, while
-	// others of its source wait in line: some round trips around the world, and
-	// a signature by a slow processor.
+	// patience is how long in total a peer may keep the server waiting while
+	// others of its source wait in line: enough for some round trips around the
+	// world and a signature by a slow processor.
 	patience = 2 * time.Second
 	// maxPerClient is how many sessions of one client may be older than
-	// patience: it has one, and some that it has forgotten.
+	// patience: the one it uses, and some that it has forgotten.
 	maxPerClient = 8
-	// lineGreed is how many times as many as are left free a source may have
-	// in line: one alone, such as a site that boots, gets nearly all.
+	// lineGreed is the greed of sources for places in line, see stage: a single
+	// one, such as a site that boots, gets nearly all.
 	lineGreed   = 16
-	sweepPeriod = 100 * time.Millisecond // of looking for who is to be cut off, while there are lines
+	sweepPeriod = 100 * time.Millisecond // between looks for sessions to cut off, while there are lines
 )
 
 // A Server serves clients. Fields are set before Serve is called; those with
@@ -102,9 +104,9 @@ type Server struct {
 
 	mu       sync.Mutex
 	table    table
-	sweeping bool           // a sweep is under way, or will be
+	sweeping bool           // a sweep is running or scheduled
 	stopped  bool           // no session may go on
-	sessions sync.WaitGroup // those in line too
+	sessions sync.WaitGroup // including those in line
 	loops    []*loop
 }
 
@@ -163,7 +165,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// stop ends all sessions, those too whose turn is still to come.
+// stop ends all sessions; those in line end as soon as their turn comes.
 func (s *Server) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +192,7 @@ func (s *Server) start(conn net.Conn) {
 	s.mu.Unlock()
 	switch {
 	case !ok:
-		ses.cut() // leaves nothing in the kernel either
+		ses.cut() // so that nothing of it stays in the kernel
 		ses.log(journal.TurnedAway)
 	case served:
 		go ses.serve()
@@ -199,12 +201,12 @@ func (s *Server) start(conn net.Conn) {
 	}
 }
 
-// sweep cuts off who has to go for those in line, and comes again as long as
-// there are any.
+// sweep cuts off sessions to make room for those in line, and repeats for as
+// long as there are any.
 func (s *Server) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, late := range s.table.impatience() {
+	for _, late := range s.table.overdue() {
 		late.end(errEvicted)
 	}
 	if s.sweeping = s.table.lines.Len() > 0; s.sweeping {
@@ -212,7 +214,7 @@ func (s *Server) sweep() {
 	}
 }
 
-// shed frees a descriptor.
+// shed ends one session to free its file descriptor.
 func (s *Server) shed() {
 	s.mu.Lock()
 	spare := s.table.spare()
@@ -239,7 +241,7 @@ func (s *Server) proved(ses *session, name string) bool {
 	return ok
 }
 
-// giveBack notes that ses has no work for us any more, for now.
+// giveBack notes that the server has no more work to do for ses at the moment.
 func (s *Server) giveBack(ses *session) {
 	s.mu.Lock()
 	s.table.giveBack(ses)
@@ -256,7 +258,7 @@ func (s *Server) ended(ses *session) {
 	s.sessions.Done()
 }
 
-// admit begins the sessions for which there is room.
+// admit starts the sessions in line for which there is room.
 func (s *Server) admit() {
 	for {
 		s.mu.Lock()
@@ -272,8 +274,8 @@ func (s *Server) admit() {
 	}
 }
 
-// addrPort returns addr with IPv4 addresses in their own form, or the zero
-// AddrPort if it isn't that of a TCP connection.
+// addrPort returns addr, with IPv4-mapped addresses as IPv4, or the zero
+// AddrPort if it isn't a TCP address.
 func addrPort(addr net.Addr) netip.AddrPort {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {

@@ -41,17 +41,17 @@ type session struct {
 
 	// Set by ready.
 	begun time.Time
-	waits stopwatch // for the peer
+	waits stopwatch // counts how long the peer keeps the session waiting
 
 	mu    sync.Mutex
 	cause error       // why the session was ended, if it was
-	onEnd func(error) // is told, if set
+	onEnd func(error) // called with cause, if set
 
 	// The table's.
 	in      stageName
 	place   *list.Element
 	client  string    // in inProved
-	since   time.Time // when it got there
+	since   time.Time // when it was proved
 	borrows bool      // a place among the unproved
 }
 
@@ -75,7 +75,7 @@ func (s *session) ready() {
 }
 
 // end ends s, for the first cause that is given. It may be called at any time,
-// by whoever holds whatever lock.
+// with any lock held.
 func (s *session) end(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +86,7 @@ func (s *session) end(cause error) {
 	if s.onEnd != nil {
 		s.onEnd(cause)
 	}
-	go s.cut() // Close waits for a Write that is under way
+	go s.cut() // Close waits for a Write in progress
 }
 
 // ended returns why s was ended, or nil.
@@ -96,7 +96,7 @@ func (s *session) ended() error {
 	return s.cause
 }
 
-// tellEnd has f called when s is ended, or now if it was.
+// tellEnd has f called when s is ended, or at once if it already was.
 func (s *session) tellEnd(f func(error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,15 +105,15 @@ func (s *session) tellEnd(f func(error)) {
 	}
 }
 
-// A patient is a connection that counts the time for which the peer keeps the
-// session waiting. What takes us long doesn't count, but for the time until our
-// goroutine has its turn after something came.
-type patient struct {
+// A timedConn is a connection that measures how long the peer keeps the session
+// waiting. Time that the server takes doesn't count, apart from the time until
+// the goroutine is scheduled after data has arrived.
+type timedConn struct {
 	net.Conn
 	s *session
 }
 
-func (p patient) Read(b []byte) (int, error) {
+func (p timedConn) Read(b []byte) (int, error) {
 	p.s.waits.start(time.Since(p.s.begun))
 	n, err := p.Conn.Read(b)
 	p.s.waits.stop(time.Since(p.s.begun))
@@ -123,7 +123,7 @@ func (p patient) Read(b []byte) (int, error) {
 // A stopwatch adds up times. One goroutine starts and stops it, others read it.
 type stopwatch struct {
 	sum   atomic.Int64 // nanoseconds
-	since atomic.Int64 // nanoseconds plus 1; 0: it stands
+	since atomic.Int64 // nanoseconds plus 1; 0: stopped
 }
 
 func (w *stopwatch) start(now time.Duration) { w.since.Store(int64(now) + 1) }
@@ -132,7 +132,7 @@ func (w *stopwatch) stop(now time.Duration) {
 	w.sum.Add(int64(now) - (w.since.Swap(0) - 1))
 }
 
-// waited returns for how long the peer has kept the session waiting.
+// waited returns how long the peer has kept the session waiting.
 func (s *session) waited() time.Duration {
 	now := time.Since(s.begun)
 	sum := time.Duration(s.waits.sum.Load())
@@ -142,23 +142,24 @@ func (s *session) waited() time.Duration {
 	return sum
 }
 
-// run is the whole of a session, in seven steps. Its error says why the peer
-// got no secret, and is to be logged as event; it is nil also where the
-// registry has logged the reason.
+// run runs the whole session, in seven steps. Its error says why the peer got
+// no secret, and is to be logged as event; it is nil, too, if the registry has
+// already logged the reason.
 func (s *session) run() (event journal.Event, err error) {
-	// 1. Deadline: for all that a peer can do before it has proved anything.
+	// 1. Deadline: for everything that a peer can do before it has proved
+	// anything.
 	if err := s.conn.SetDeadline(time.Now().Add(s.server.HandshakeTimeout)); err != nil {
 		return journal.HandshakeFailed, err
 	}
 
 	// 2. Greeting.
-	conn, err := readGreeting(patient{s.conn, s})
+	conn, err := readGreeting(timedConn{s.conn, s})
 	if err != nil {
 		return journal.BadGreeting, err
 	}
 
 	// 3. Handshake.
-	growStack() // not before: who says nothing costs little
+	growStack() // not before: a silent peer should cost little
 	tls := s.server.TLS(conn)
 	defer tls.Close()
 	if err := tls.Handshake(); err != nil {
@@ -199,16 +200,16 @@ func (s *session) run() (event journal.Event, err error) {
 		return journal.Event{}, nil
 	}
 
-	// 7. Close, when the client has had its chance to say goodbye.
+	// 7. Close, once the client has had a chance to say goodbye.
 	_ = tls.CloseNotify()
 	return journal.Event{}, nil
 }
 
 // refuse tells the peer that it gets nothing, with close_notify and not one
-// byte of application data. It returns the error that is left to be logged:
-// none for a refusal, which the registry has logged.
+// byte of application data. It returns the error that is left to be logged: nil
+// for a refusal, which the registry has logged.
 func (s *session) refuse(tls TLS, err error) error {
-	if s.ended() == nil { // else it is cut off
+	if s.ended() == nil { // otherwise it has been cut off
 		_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
 		_ = tls.CloseNotify()
 	}
@@ -225,8 +226,8 @@ func isRefusal(err error) bool {
 
 // A watch is a context that ends when the client hangs up, or when the session
 // ends. A client has nothing to say, so its first byte of data counts as a
-// hang-up too. The client is watched only once somebody asks the context; for
-// most hand-outs nobody does.
+// hang-up too. The client is watched only once the context is used; for most
+// hand-outs it never is.
 type watch struct {
 	s   *session
 	tls TLS
@@ -234,7 +235,7 @@ type watch struct {
 	once   sync.Once
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when nobody reads any more
+	done   chan struct{} // closed when read has returned
 }
 
 func (w *watch) begun() context.Context {
@@ -267,7 +268,7 @@ func (w *watch) read() {
 
 // stop ends the watch, and returns why the context had ended, if it had.
 func (w *watch) stop() (cause error) {
-	w.once.Do(func() {}) // nobody watches from now on
+	w.once.Do(func() {}) // no watch begins from now on
 	if w.ctx == nil {
 		return w.s.ended()
 	}
@@ -289,7 +290,7 @@ func (w *watch) Value(key any) any           { return w.begun().Value(key) }
 // would throw the secret away. The connection is cut off when the client stops
 // being eligible meanwhile. The registry learns, and logs, how it ended.
 func (s *session) handOut(tls TLS, handout *registry.Handout) (err error) {
-	err = errCrashed // until it is known better
+	err = errCrashed // unless it turns out otherwise
 	defer func() {
 		if cause := s.ended(); cause != nil && err != nil {
 			err = cause
@@ -303,8 +304,8 @@ func (s *session) handOut(tls TLS, handout *registry.Handout) (err error) {
 	return tls.WriteLast(handout.Secret.Reveal())
 }
 
-// cut closes the connection so that nothing leaves any more that hasn't left
-// this host yet.
+// cut closes the connection so that nothing leaves this host that hasn't left
+// it already.
 func (s *session) cut() {
 	if l, ok := s.conn.(interface{ SetLinger(int) error }); ok {
 		_ = l.SetLinger(0)
@@ -312,8 +313,8 @@ func (s *session) cut() {
 	_ = s.conn.Close()
 }
 
-// survive is deferred where a peer is listened to: one that finds a bug of ours
-// must not take the others down.
+// survive recovers from a panic. It is deferred wherever a peer's data are
+// read: a peer that triggers a bug must not end the other sessions.
 func (s *session) survive() {
 	if p := recover(); p != nil {
 		journal.SessionCrashed.Log(context.Background(), s.server.Log, journal.Peer(s.peer), journal.Err(fmt.Errorf("%v\n%s", p, debug.Stack())))
@@ -358,7 +359,7 @@ func growStack() {
 //go:noinline
 func use(*[10 << 10]byte) {}
 
-// log logs what peers can cause as often as they like.
+// log logs, throttled, what peers can cause as often as they like.
 func (s *session) log(event journal.Event, attrs ...slog.Attr) {
 	s.server.throttle.Log(context.Background(), event, append([]slog.Attr{journal.Peer(s.peer)}, attrs...)...)
 }

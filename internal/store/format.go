@@ -14,16 +14,15 @@ import (
 	"mandos/internal/secret"
 )
 
-// A coder writes the fields of an item, or reads them. Version 2 of what is in
-// the file has one function for both, in which each field is named once, in
-// the order of the file. It doesn't change: whoever needs something else makes
-// version 3.
+// A coder writes the fields of an item, or reads them. In version 2 of the
+// items, one function does both and names each field once, in the order of the
+// file. Version 2 must not change: anything else needs a version 3.
 //
-// Numbers are varints of package encoding/binary, texts have their length in
-// front, times are seconds and nanoseconds since 1970.
+// Numbers are varints of package encoding/binary, texts are preceded by their
+// length, times are seconds and nanoseconds since 1970.
 type coder struct {
 	reading bool
-	rest    []byte // to be read
+	rest    []byte // still to be read
 	out     []byte // written
 	err     error  // the first
 }
@@ -45,7 +44,7 @@ func decode(b []byte, f func(*coder)) error {
 	return c.err
 }
 
-// fail gives up reading: what follows is zero.
+// fail gives up reading: all further fields are zero.
 func (c *coder) fail(why string) {
 	if c.err == nil {
 		c.err, c.rest = errors.New(why), nil
@@ -63,7 +62,7 @@ func (c *coder) take(n uint64) []byte {
 	return b
 }
 
-// fixed is for what always has the same length.
+// fixed is for fields whose length never varies.
 func (c *coder) fixed(b []byte) {
 	if !c.reading {
 		c.out = append(c.out, b...)
@@ -110,7 +109,8 @@ func (c *coder) bool(v *bool) {
 	}
 }
 
-// bytes returns b, or what is read. That is only lent.
+// bytes returns b or, when reading, a part of the input, which must be copied
+// to be kept.
 func (c *coder) bytes(b []byte) []byte {
 	n := uint64(len(b))
 	c.natural(&n)
@@ -121,7 +121,7 @@ func (c *coder) bytes(b []byte) []byte {
 	return c.take(n)
 }
 
-// text leaves *v alone where it is that text already.
+// text, when reading, leaves *v alone if it is that text already.
 func (c *coder) text(v *string) {
 	if !c.reading {
 		c.natural(new(uint64(len(*v))))
@@ -131,7 +131,7 @@ func (c *coder) text(v *string) {
 	}
 }
 
-// common is text that many clients have.
+// common is text that many clients have in common, kept in memory once.
 func (c *coder) common(v *string) {
 	if c.text(v); c.reading {
 		*v = unique.Make(*v).Value()
@@ -171,12 +171,12 @@ func (c *coder) record(r *registry.Record) {
 	c.saved(&r.Saved)
 }
 
-// settings is for all but name and secret.
+// settings codes everything but the name and the secret.
 func (c *coder) settings(s *client.Settings) {
 	c.fixed(s.KeyID[:])
 	c.fixed(s.Fingerprint[:])
 	if c.reading {
-		s.Host = s.Name // as a rule, and one string will do
+		s.Host = s.Name // usually the same, and then the string is shared
 	}
 	c.text(&s.Host)
 	c.common(&s.Checker)
@@ -195,10 +195,10 @@ func (c *coder) settings(s *client.Settings) {
 	c.bool(&s.AllowExpiredKey)
 }
 
-// decisions are their texts in all versions.
+// decisions maps decisions to their texts, the same in all versions.
 var decisions = map[client.Decision]string{client.Undecided: "", client.Approved: "approved", client.Disapproved: "denied"}
 
-// decision returns the one that text means.
+// decision returns the decision that text means.
 func decision(text string) (client.Decision, error) {
 	for d, is := range decisions {
 		if is == text {

@@ -13,8 +13,8 @@ import (
 	"mandos/internal/secret"
 )
 
-// The types here are version 1 of what is in the file, which is read only:
-// JSON.
+// These types are version 1 of the items, in JSON. It is only read, never
+// written.
 
 type recordV1 struct {
 	Configured settingsV1  `json:"configured"`

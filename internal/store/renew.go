@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// renew writes all that is stored to a new file, which then takes the place of
-// the old one. It is for when the old one could not be synced: the kernel has
-// reported that once, may have forgotten what was to be written, and shows it
-// to us all the same; a later sync of that file that succeeds proves nothing.
-// And bbolt may take a commit for done that is not on disk, and write over
-// what the last one there needs.
+// renew writes everything that is stored to a new file, which then replaces the
+// old one. It is for when the old one could not be synced: the kernel reports
+// that only once, may have dropped what was to be written, and still shows it
+// to readers, so that a later sync that succeeds proves nothing. And bbolt may
+// believe in a commit that is not on disk, and overwrite what the last one on
+// disk needs.
 func (s *Store) renew() error {
 	if _, err := s.Load(); err != nil {
 		return err
@@ -40,27 +40,27 @@ func (s *Store) renew() error {
 		return err
 	}
 	failpoint("renamed")
-	_ = s.db.Close() // nothing of it is needed any more
+	_ = s.db.Close() // it is no longer needed
 	s.db, s.file, s.room = db, file, 0
 	if err := syncDir(dir); err != nil {
-		return err // the name may still be that of the old one
+		return err // on disk the name may still be the old file's
 	}
 	s.doubt = nil
 	return nil
 }
 
 const (
-	// roomFor is how much of the file at most there is room to write anew: more
-	// than the thousand clients that expire in one commit take.
+	// roomFor is how much of the file, at most, reserve leaves room to rewrite:
+	// more than the thousand clients take that can expire in one commit.
 	roomFor = 8 << 20
-	// roomStep is by how much room grows.
+	// roomStep is the step by which room grows.
 	roomStep = 256 << 10
 )
 
-// reserve sets room aside on the disk for the next commit: it writes anew
-// whatever it changes, and a disk that others have filled must keep nobody from
-// being disabled. It does what it can; a file system that copies on write, such
-// as btrfs, may take no notice.
+// reserve sets aside room on the disk for the next commit, which writes a new
+// copy of every page that it changes: a disk that others have filled must not
+// keep a client from being disabled. This is best effort; a copy-on-write file
+// system such as btrfs may ignore it.
 func (s *Store) reserve() {
 	stats := s.db.Stats()
 	var pages int64

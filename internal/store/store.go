@@ -1,10 +1,10 @@
 // Package store keeps the state of clients in a bbolt file, behind the
 // Store interface of package registry.
 //
-// What it says is believed as a whole or not at all: a file that was damaged,
-// cut short, rolled back by a byte or written by a newer version is an error
-// that says so, because starting without it would enable clients that were
-// disabled.
+// The file is trusted as a whole or not at all: one that was damaged (even if
+// only by a byte that makes bbolt fall back to the commit before the last), cut
+// short or written by a newer version is an error that says so, because
+// starting without it would enable clients that were disabled.
 //
 // The file holds three buckets:
 //
@@ -14,9 +14,9 @@
 //	clients a client's name: an item, see coder.record
 //	graves  kind, 0, value:  an item, see coder.tombstone
 //
-// An item is one byte of version, eight of checksum, and what it says. The checksum
-// covers bucket, key and version, too, so that an item in a wrong place is
-// noticed; the summary makes missing ones be noticed.
+// An item is one byte of version, eight of checksum, and its body. The checksum
+// also covers bucket, key and version, so that an item in the wrong place is
+// noticed; the summary shows when items are missing.
 package store
 
 import (
@@ -45,23 +45,23 @@ import (
 
 const (
 	fileName = "clients.db"
-	// version is that of the format. A change that an older program would
-	// misread raises it. What is in an older file is read as it is, and the
-	// first commit makes it one of this version.
+	// version is the version of the format. A change that an older program
+	// would misread raises it. The items of an older file are read as they are,
+	// and the first commit makes it a file of this version.
 	version = 2
-	// pageSize is fixed, so that a file can move to a machine with other
-	// pages of memory.
+	// pageSize is fixed, so that a file can move to a machine with memory pages
+	// of another size.
 	pageSize = 4096
-	// mapped is how much of the address space the file has at once. bbolt
-	// copies all that a commit has changed whenever the file outgrows it.
+	// mapped is how much address space the file gets from the start. Whenever
+	// the file outgrows it, bbolt copies everything that a commit has changed.
 	mapped = 256 << 20
-	// growth is by how much more than is needed the file grows.
+	// growth is how much further than needed the file grows.
 	growth = 32 << 10
-	// fillPercent is how full pages are that are written anew. Most items keep
-	// their length.
+	// fillPercent is how full rewritten pages may be: nearly full, as most
+	// items keep their length.
 	fillPercent = 0.9
-	// lockTimeout is how long another process may take to let go of the
-	// file, as it does when it is being restarted.
+	// lockTimeout is how long to wait for another process to release the file,
+	// as one that is being restarted does.
 	lockTimeout = 5 * time.Second
 )
 
@@ -83,26 +83,26 @@ type Store struct {
 	db     *bbolt.DB
 	file   *os.File // of db
 	room   int64    // bytes of the disk that are set aside for the file; see reserve
-	doubt  error    // a commit failed so that what the file says may not be on disk; see renew
+	doubt  error    // a commit failed in such a way that what the file says may not be on disk; see renew
 	broken error    // no commit can be trusted any more
 }
 
 var _ registry.Store = (*Store)(nil)
 
-// failpoint is called at each point at which a crash could hurt. Tests set it.
+// failpoint is called at each point where a crash could do harm. Tests set it.
 var failpoint = func(name string) {}
 
 // Open opens the state file in the folder dir, or makes an empty one where
 // there is none. One process at a time can have it open.
 func Open(dir string) (*Store, error) { return open(dir, lockTimeout) }
 
-// Read returns what is in the state file of the folder dir, and changes
-// nothing there: the zero State if there is none.
+// Read returns what is in the state file of the folder dir, or the zero State
+// if there is none. It changes nothing.
 func Read(dir string) (registry.State, error) {
 	if _, err := os.Stat(filepath.Join(dir, fileName)); errors.Is(err, fs.ErrNotExist) {
 		return registry.State{}, nil
 	}
-	s, err := open(dir, 100*time.Millisecond) // who has it now may keep it
+	s, err := open(dir, 100*time.Millisecond) // if another process has it open, don't wait for that
 	if err != nil {
 		return registry.State{}, err
 	}
@@ -156,7 +156,8 @@ func open(dir string, timeout time.Duration) (*Store, error) {
 	return s, nil
 }
 
-// openBolt opens path by bbolt, and sets *f to the file as soon as it is open.
+// openBolt opens path with bbolt, and sets *f to the file as soon as it is
+// open.
 func openBolt(path string, timeout time.Duration, f **os.File) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:         timeout,
@@ -202,9 +203,9 @@ func (s *Store) inspect(timeout time.Duration) error {
 	return nil
 }
 
-// isCurrent returns an error if the file that is open isn't the one of that
-// name any more: whoever had the lock before us may have made another, see
-// renew, and have its lock now.
+// isCurrent returns an error if the open file is no longer the one at s.path:
+// the process that had the lock before may have replaced it, see renew, and
+// hold the lock of the new one.
 func (s *Store) isCurrent() error {
 	opened, err := s.file.Stat()
 	if err != nil {
@@ -224,7 +225,7 @@ func (s *Store) inUse() error {
 	return fmt.Errorf("the state file %s is in use by another mandos: stop that one, or give this one another folder with --statedir", s.path)
 }
 
-// hint is what to do about an error of the operating system.
+// hint says what to do about an error from the operating system.
 func hint(err error) string {
 	switch {
 	case errors.Is(err, syscall.EROFS):
@@ -239,14 +240,14 @@ func hint(err error) string {
 	return ""
 }
 
-// damaged is the error for a file that can't be trusted.
+// damaged returns the error for a file that can't be trusted.
 func (s *Store) damaged(why string) error {
 	return fmt.Errorf("%w: %s: %s; not starting, as clients that were disabled could be enabled by that."+
 		" Restore the file from a backup; or, if you know which clients to trust, move it away"+
 		" (all clients then start as clients.conf says) or start with --no-restore once", errDamaged, s.path, why)
 }
 
-// create makes an empty state file, whole or not at all.
+// create makes an empty state file, completely or not at all.
 func (s *Store) create(dir string) error {
 	temp, db, _, err := s.build(dir, func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(metaBucket)
@@ -263,8 +264,8 @@ func (s *Store) create(dir string) error {
 		return err
 	}
 	failpoint("temporary written")
-	// Link, unlike Rename, doesn't replace what another process has made in
-	// the meantime.
+	// Link, unlike Rename, doesn't replace what another process has made
+	// meanwhile.
 	if err := os.Link(temp, s.path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -272,8 +273,8 @@ func (s *Store) create(dir string) error {
 	return syncDir(dir)
 }
 
-// build makes a temporary file that has what fill puts into its buckets, and
-// is on disk. It stays open.
+// build makes a temporary file with what fill puts into its buckets, and syncs
+// it. The file stays open.
 func (s *Store) build(dir string, fill func(*bbolt.Tx) error) (temp string, db *bbolt.DB, bolt *os.File, err error) {
 	f, err := os.CreateTemp(dir, fileName+".new-")
 	if err != nil {
@@ -314,8 +315,8 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// removeTemporary removes what a crash within create has left. The lock is
-// held, so nobody else is in create.
+// removeTemporary removes what a crash within build has left. The lock is held,
+// so nobody else is in build.
 func (s *Store) removeTemporary(dir string) {
 	left, _ := filepath.Glob(filepath.Join(dir, fileName+".new-*"))
 	for _, temp := range left {
@@ -323,8 +324,8 @@ func (s *Store) removeTemporary(dir string) {
 	}
 }
 
-// guard runs f, and makes an error of a panic: bbolt panics when it runs
-// into damage, and a file that was cut short is a fault of memory.
+// guard runs f and turns a panic into an error: bbolt panics when it runs into
+// damage, and reading a file that was cut short is a memory fault.
 func (s *Store) guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -335,7 +336,7 @@ func (s *Store) guard(f func() error) (err error) {
 	return f()
 }
 
-// check looks at what bbolt doesn't.
+// check checks what bbolt doesn't: the version, and that all buckets are there.
 func (s *Store) check() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(metaBucket)
@@ -363,7 +364,7 @@ func (s *Store) Close() error { return s.db.Close() }
 // Path returns the path of the file.
 func (s *Store) Path() string { return s.path }
 
-// checksum is that of an item.
+// checksum returns the checksum of an item.
 func checksum(bucket, key []byte, version byte, body []byte) uint64 {
 	h := sha256.New()
 	for _, part := range [][]byte{bucket, key} {
@@ -379,7 +380,7 @@ func checksum(bucket, key []byte, version byte, body []byte) uint64 {
 
 const itemHeader = 1 + 8
 
-// seal makes an item.
+// seal makes an item whose body f writes.
 func seal(bucket, key []byte, f func(*coder)) []byte {
 	c := coder{out: make([]byte, itemHeader, 512)}
 	f(&c)
@@ -388,8 +389,8 @@ func seal(bucket, key []byte, f func(*coder)) []byte {
 	return c.out
 }
 
-// unseal has read make what an item says of its version, key and body, and
-// returns its checksum, too.
+// unseal verifies an item, decodes its body with read, and returns its checksum
+// as well.
 func unseal[T any](bucket, key, item []byte, read func(version byte, key, body []byte) (T, error)) (v T, sum uint64, err error) {
 	if len(item) < itemHeader {
 		return v, 0, errors.New("it is too short")
@@ -444,15 +445,15 @@ func (s *Store) Load() (state registry.State, err error) {
 	return state, nil
 }
 
-// forget gives back the memory that reading the whole file took, now that tx
-// has; what is needed again is read again.
+// forget gives back the memory that tx took by reading the whole file; what is
+// needed again is read again.
 func (s *Store) forget(tx *bbolt.Tx) {
-	// Should it fail, no more is lost than memory.
+	// If this fails, only memory is lost.
 	_, _, _ = unix.Syscall(unix.SYS_MADVISE, s.db.Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED)
 }
 
-// load reads all items of a bucket, and adds them to found. Finding them is
-// for one goroutine; reading them is most of the work.
+// load reads all items of a bucket, and adds them to found. One goroutine finds
+// them; reading them is most of the work, and shared by all cores.
 func load[T any](s *Store, bucket *bbolt.Bucket, name []byte, found *summary, read func(version byte, key, body []byte) (T, error)) ([]T, error) {
 	var items [][2][]byte
 	err := bucket.ForEach(func(k, v []byte) error {
@@ -474,7 +475,7 @@ func load[T any](s *Store, bucket *bbolt.Bucket, name []byte, found *summary, re
 	})
 	for i, err := range errs {
 		switch {
-		case errors.Is(err, errDamaged): // it says all
+		case errors.Is(err, errDamaged): // it needs no more words
 			return nil, err
 		case err != nil:
 			return nil, s.damaged(fmt.Sprintf("the item %q of %s: %v", items[i][0], name, err))
@@ -512,7 +513,7 @@ func (s *Store) Commit(b registry.Batch) error {
 	return nil
 }
 
-// failed notes that a commit failed by err, and returns it.
+// failed notes that a commit failed with err, and returns err.
 func (s *Store) failed(err error) error {
 	if errors.Is(err, errDamaged) {
 		s.broken = fmt.Errorf("not written since this happened: %w", err)
@@ -520,16 +521,16 @@ func (s *Store) failed(err error) error {
 	return err
 }
 
-// A change is one of an item.
+// A change puts or deletes one item.
 type change struct {
 	bucket, key []byte
-	item        []byte // nil: there is none any more
+	item        []byte // nil: delete it
 }
 
-// changes returns what b says, in an order in which it can be done quickly:
-// bbolt keeps keys sorted, and a commit of many new ones in another order
-// takes several times as long. Making the items is most of the work, and
-// needs no transaction.
+// changes returns the changes of b in the order in which bbolt is quickest: it
+// keeps keys sorted, and a commit of many new ones in another order takes
+// several times as long. Making the items is most of the work, and needs no
+// transaction.
 func changes(b registry.Batch) []change {
 	dropped := make([]change, 0, len(b.Delete)+len(b.DeleteTombstones))
 	for _, name := range b.Delete {

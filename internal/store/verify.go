@@ -9,9 +9,9 @@ import (
 	"os"
 )
 
-// The structure of a bbolt file, as far as verify needs it. bbolt believes
-// what it finds, and where it does look it panics in a goroutine of its own,
-// so this is looked at before anything is read through it.
+// The structure of a bbolt file, as far as verify needs it. bbolt trusts what
+// it finds, and where it does check, it may panic in a goroutine of its own, so
+// all this is checked before bbolt reads anything.
 const (
 	pageHeader   = 16 // id 8, flags 2, count 2, overflow 4
 	metaSize     = 64 // magic 4, version 4, page size 4, flags 4, root 8, sequence 8, free list 8, pages 8, transaction 8, checksum 8
@@ -25,11 +25,11 @@ const (
 
 var native = binary.NativeEndian
 
-// checkMetas looks at the two pages with which a bbolt file begins. bbolt
-// makes do with one of them; but the other is the state of one commit
-// before, in which a client may not have been disabled yet. A commit writes
-// one of them, less than a sector of the disk, so a power cut leaves both in
-// order. It returns what the newer one says.
+// checkMetas checks the two meta pages with which a bbolt file begins, and
+// returns the newer one. For bbolt a single valid one is enough; but that may
+// be the older one, the state before the last commit, in which a client may not
+// have been disabled yet. A commit writes one of them, less than a disk sector,
+// so both are valid after a power cut.
 func checkMetas(f io.ReaderAt) (m [metaSize]byte, err error) {
 	for i := range 2 {
 		var page [pageHeader + metaSize]byte
@@ -50,15 +50,15 @@ func checkMetas(f io.ReaderAt) (m [metaSize]byte, err error) {
 	return m, nil
 }
 
-// metaSum is the checksum of what such a page says: 64-bit FNV-1a.
+// metaSum returns the checksum of a meta page: 64-bit FNV-1a.
 func metaSum(b []byte) uint64 {
 	h := fnv.New64a()
 	h.Write(b)
 	return h.Sum64()
 }
 
-// verify looks at the structure of a whole file: each page has exactly one
-// use, and nothing points out of its page.
+// verify checks the structure of a whole file: each page has exactly one use,
+// and nothing extends beyond its page.
 func verify(f *os.File) error {
 	meta, err := checkMetas(f)
 	if err != nil {
@@ -109,7 +109,7 @@ func (w *walker) use(id uint64) error {
 	return nil
 }
 
-// page returns page id with those that continue it, and its flags.
+// page returns page id with its overflow pages, and its flags.
 func (w *walker) page(id uint64) ([]byte, uint16, error) {
 	if err := w.use(id); err != nil {
 		return nil, 0, err
@@ -147,7 +147,7 @@ func (w *walker) tree(root uint64) error {
 	return fmt.Errorf("page %d is of the kind %#x", root, flags)
 }
 
-// leaf looks at one element of a leaf, which e begins with.
+// leaf checks one element of a leaf page; e begins with it.
 func (w *walker) leaf(e []byte) error {
 	flags, pos, ksize, vsize := native.Uint32(e), native.Uint32(e[4:]), native.Uint32(e[8:]), native.Uint32(e[12:])
 	if _, err := within(e, pos, ksize); err != nil {
@@ -172,7 +172,8 @@ func (w *walker) leaf(e []byte) error {
 	return elements(inline, w.leaf)
 }
 
-// elements calls f with what begins with each element of page.
+// elements calls f for each element of page, with the page from that element
+// on.
 func elements(page []byte, f func([]byte) error) error {
 	for i := range int(native.Uint16(page[10:])) {
 		from := pageHeader + i*elementSize
@@ -194,7 +195,7 @@ func within(b []byte, pos, n uint32) ([]byte, error) {
 	return b[pos:][:n], nil
 }
 
-// freelist looks at the list of the free pages, which is in page id.
+// freelist checks the list of free pages, which is in page id.
 func (w *walker) freelist(id uint64) error {
 	page, flags, err := w.page(id)
 	if err != nil {
@@ -205,7 +206,7 @@ func (w *walker) freelist(id uint64) error {
 	}
 	list := page[pageHeader:]
 	n := uint64(native.Uint16(page[10:]))
-	if n == 0xffff { // so many that their number comes first
+	if n == 0xffff { // too many for the header: their number comes first
 		n, list = native.Uint64(list), list[8:]
 	}
 	if n > uint64(len(list))/8 {
