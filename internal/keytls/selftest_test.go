@@ -28,16 +28,12 @@ func (c *tapped) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestSelfTest: the recorded sessions come out as they did; with one byte of
-// them changed they don't. With -update it records them anew: the peers are a
-// TLS server of ours with an Ed25519 key, and one of the old generation that
-// does what GnuTLS 3.5 does.
-func TestSelfTest(t *testing.T) {
-	for name, test := range map[string]struct {
-		run  func() error
-		peer func(net.Conn) error
-	}{
-		"tls13": {SelfTestTLS13, func(conn net.Conn) error {
+// knownPeers are the peers of the self-tests, by the session's name: a TLS
+// server of ours with an Ed25519 key, and one of the old generation that does
+// what GnuTLS 3.5 does.
+func knownPeers(t *testing.T) map[string]func(net.Conn) error {
+	return map[string]func(net.Conn) error{
+		"tls13": func(conn net.Conn) error {
 			c := Server(conn, &Config{Key: testKey("Ed25519"), Policy: Policy{Groups: []wire.Group{wire.X25519}}})
 			got, err := io.ReadAll(c)
 			if err == nil && string(got) != knownSecret {
@@ -47,21 +43,28 @@ func TestSelfTest(t *testing.T) {
 				err = c.CloseNotify()
 			}
 			return err
-		}},
-		"tls12": {SelfTestTLS12, func(conn net.Conn) error {
+		},
+		"tls12": func(conn net.Conn) error {
 			peer := &peer12{script: script{key: pgpVector(t, "rsa2048"), wrong: true}, conn: conn}
 			err := peer.serve()
 			if err == nil && string(peer.transmitted) != knownSecret {
 				err = fmt.Errorf("it got %q", peer.transmitted)
 			}
 			return err
-		}},
-	} {
+		},
+	}
+}
+
+// TestSelfTest: the recorded sessions come out as they did; with one byte of
+// them changed they don't. With -update it records them anew.
+func TestSelfTest(t *testing.T) {
+	run := map[string]func() error{"tls13": SelfTestTLS13, "tls12": SelfTestTLS12}
+	for name, peer := range knownPeers(t) {
 		t.Run(name, func(t *testing.T) {
 			if *update {
 				a, b := transports(t)
 				ended := make(chan error, 1)
-				go func() { ended <- test.peer(b) }()
+				go func() { ended <- peer(b) }()
 				tap := &tapped{Conn: a}
 				identity, err := handOutKnown(tap)
 				if err != nil {
@@ -76,7 +79,7 @@ func TestSelfTest(t *testing.T) {
 				}
 				return // what is embedded is the old one
 			}
-			if err := test.run(); err != nil {
+			if err := run[name](); err != nil {
 				t.Errorf("%v; if the hello has changed on purpose, record anew: go test -run TestSelfTest ./internal/keytls -update", err)
 			}
 			good, err := readKnown(name)
@@ -119,4 +122,74 @@ func TestSelfTest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRandom: what is random, or comes of it, is so in all sessions but those of
+// the self-tests.
+func TestRandom(t *testing.T) {
+	for name, peer := range knownPeers(t) {
+		t.Run(name, func(t *testing.T) {
+			first, second := randomParts(t, peer), randomParts(t, peer)
+			for what, part := range first {
+				if bytes.Equal(part, second[what]) {
+					t.Errorf("%s is the same in two sessions: %x", what, part)
+				}
+				counted := make([]byte, len(part))
+				(&counting{part[0] - 1}).read(counted)
+				if bytes.Equal(part, counted) {
+					t.Errorf("%s is that of a self-test: %x", what, part)
+				}
+			}
+		})
+	}
+}
+
+// randomParts returns what is random of what a session with peer sends in the
+// clear.
+func randomParts(t *testing.T, peer func(net.Conn) error) map[string][]byte {
+	t.Helper()
+	a, b := transports(t)
+	ended := make(chan error, 1)
+	go func() { ended <- peer(b) }()
+	tap := &tapped{Conn: a}
+	c := Client(tap, &Config{HoldFinished: true})
+	if _, err := io.WriteString(c, knownSecret); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseNotify(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+
+	next := func() (wire.ContentType, []byte) {
+		h, err := wire.ParseHeader(tap.out.Next(wire.HeaderLen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.Type, tap.out.Next(h.Length)
+	}
+	_, msg := next()
+	hello, err := wire.ParseClientHello(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := map[string][]byte{"the ClientHello's random": hello.Random[:], "the session ID": hello.SessionID}
+	body, _ := hello.Extensions.Get(wire.ExtKeyShare)
+	shares, err := wire.ParseClientKeyShares(body)
+	if err != nil || len(shares) == 0 {
+		t.Fatalf("the shares: %v, %v", shares, err)
+	}
+	for _, share := range shares {
+		parts[fmt.Sprintf("the share in %v", share.Group)] = share.Data
+	}
+	if kind, msg := next(); kind == wire.TypeHandshake { // TLS 1.2
+		exchange, err := wire.ParseClientKeyExchange(msg, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts["the ClientKeyExchange"] = exchange.Public
+	}
+	return parts
 }

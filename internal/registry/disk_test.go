@@ -169,6 +169,26 @@ func TestFailedFlushIsTriedAgain(t *testing.T) {
 	}, a)
 }
 
+// TestHeartbeat: though nothing happens, the last instant on disk is at most half
+// a minute old. A clock that is set back to before it is noticed at a start.
+func TestHeartbeat(t *testing.T) {
+	set := setting("a")
+	set.Interval, set.Timeout = 24*time.Hour, 48*time.Hour
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		for range 300 {
+			sleep(time.Second)
+			state, err := w.store.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if old := w.clock.Now().Wall.Sub(state.Seen); old > 30*time.Second {
+				t.Fatalf("it is %v old", old)
+			}
+		}
+	}, set)
+}
+
 // TestClockSetBackBeforeACrash: what is on disk follows the clock, so that the
 // time for which the server is down counts as a whole.
 func TestClockSetBackBeforeACrash(t *testing.T) {
