@@ -83,7 +83,7 @@ type announcer struct {
 func (a *announcer) run(ctx context.Context) {
 	delay := a.firstDelay
 	for ctx.Err() == nil {
-		conn, err := connect(ctx)
+		conn, err := a.connect(ctx)
 		if err == nil {
 			delay = a.firstDelay
 			err = newSession(a, conn).run(ctx)
@@ -101,8 +101,10 @@ func (a *announcer) run(ctx context.Context) {
 	}
 }
 
-// connect connects to the system bus; the end of ctx ends only the attempt.
-func connect(ctx context.Context) (*dbus.Conn, error) {
+// connect connects to the system bus. The end of ctx ends the attempt; after it
+// the connection lasts for as long as a goodbye may take, as neither a bus nor an
+// avahi-daemon that hangs must hold us up.
+func (a *announcer) connect(ctx context.Context) (*dbus.Conn, error) {
 	connCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
 	conn, err := sysbus.ConnectDirected(dbus.WithContext(connCtx),
@@ -115,7 +117,11 @@ func connect(ctx context.Context) (*dbus.Conn, error) {
 		cancel()
 		return nil, fmt.Errorf("connecting to the system bus: %w", err)
 	}
-	context.AfterFunc(conn.Context(), cancel) // closing conn ends connCtx too
+	stop = context.AfterFunc(ctx, func() { time.AfterFunc(a.goodbyeTime, cancel) })
+	context.AfterFunc(conn.Context(), func() { // closing conn ends connCtx too
+		stop()
+		cancel()
+	})
 	return conn, nil
 }
 
@@ -355,11 +361,7 @@ func (s *session) withdraw(ctx context.Context) {
 	}
 	group, wasUp := s.group, s.up
 	s.group, s.up = "", false
-	// This is also how we end, and an avahi-daemon that hangs mustn't hold that up.
-	ending := ctx
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ending))
-	defer cancel()
-	defer context.AfterFunc(ending, func() { time.AfterFunc(s.goodbyeTime, cancel) })()
+	ctx = context.WithoutCancel(ctx) // this is also how we end
 	if err := s.call(ctx, group, groupIface, "Free").Err; err != nil {
 		s.warn(ctx, journal.AnnounceFailed, fmt.Errorf("withdrawing the announcement: %w", err))
 		return

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -328,6 +329,27 @@ func TestHungAvahi(t *testing.T) {
 	go func() { a.stop(); close(stopped) }()
 	wait(t, f.frees, "freeing the entry group")
 	wait(t, stopped, "the end")
+}
+
+// TestHungBus: nor does a bus that takes no more.
+func TestHungBus(t *testing.T) {
+	b := newBus(t)
+	b.start()
+	ctx, cancel := context.WithCancel(t.Context())
+	conn, err := (&announcer{goodbyeTime: time.Millisecond}).connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	called := make(chan error, 1)
+	go func() { called <- conn.BusObject().Call("a.b.C", 0, strings.Repeat("x", 10<<20)).Err }() // more than the socket takes
+	cancel()
+	if err := wait(t, called, "the end of a call"); err == nil {
+		t.Error("the call went well")
+	}
+	conn.Close()
 }
 
 func TestProtocolAndInterface(t *testing.T) {
