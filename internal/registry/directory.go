@@ -47,9 +47,9 @@ type waiter struct {
 // A handout is the registry's side of a Handout.
 type handout struct {
 	caller  Caller
-	granted bool   // caller was approved
-	over    bool   // it was revoked
-	cut     func() // may be nil
+	granted bool            // caller was approved
+	over    *client.Refusal // why it was revoked; nil: it wasn't
+	cut     func()          // may be nil
 }
 
 // Lookup returns the name of the client that has caller's key, or a
@@ -226,7 +226,7 @@ func (r *Registry) decided(t *turn, e *entry) {
 		refusal = &client.Refusal{Reason: client.Denied, Detail: "an operator denied it"}
 		e.grants = nil
 		if e.c.Settings.ApprovalDelay > 0 {
-			e.revoke()
+			e.revoke(refusal)
 		}
 	default:
 		return
@@ -248,21 +248,21 @@ func (r *Registry) cutOff(t *turn, e *entry, refusal *client.Refusal) {
 		w.end(refusal)
 	}
 	e.waiters, e.grants = nil, nil
-	e.revoke()
+	e.revoke(refusal)
 }
 
 // revoke ends all hand-outs in progress.
-func (e *entry) revoke() {
+func (e *entry) revoke(why *client.Refusal) {
 	for h := range e.handouts {
-		h.revoke()
+		h.revoke(why)
 	}
 }
 
-func (h *handout) revoke() {
-	if h.over {
+func (h *handout) revoke(why *client.Refusal) {
+	if h.over != nil {
 		return
 	}
-	h.over = true
+	h.over = why
 	if h.cut != nil {
 		h.cut()
 	}
@@ -271,8 +271,9 @@ func (h *handout) revoke() {
 // recheck ends those hand-outs in progress that Release would now refuse.
 func (e *entry) recheck(now client.Instant) {
 	for h := range e.handouts {
-		if e.c.Settings.CheckKey(h.caller.Identity, h.caller.Validity, now.Wall) != nil || e.c.Eligible(now, h.granted) != nil {
-			h.revoke()
+		why := cmp.Or(e.c.Settings.CheckKey(h.caller.Identity, h.caller.Validity, now.Wall), e.c.Eligible(now, h.granted))
+		if why != nil {
+			h.revoke(why)
 		}
 	}
 }
@@ -336,8 +337,8 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 		} else if _, refusal = r.claim(t, name, caller); refusal == nil {
 			refusal = e.c.Eligible(t.now, h.granted)
 		}
-		if refusal == nil && h.over {
-			refusal = &client.Refusal{Reason: client.Disabled, Detail: "in this very moment"}
+		if refusal == nil { // nor does a change of mind undo another
+			refusal = h.over
 		}
 		if refusal != nil {
 			delete(e.handouts, h)
@@ -351,7 +352,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 	out.OnRevoked = func(cut func()) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if h.cut = cut; h.over {
+		if h.cut = cut; h.over != nil {
 			cut()
 		}
 	}
@@ -364,7 +365,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 func (r *Registry) handedOut(e *entry, h *handout, err error) {
 	r.turn(func(t *turn) {
 		delete(e.handouts, h)
-		if err == nil && h.over {
+		if err == nil && h.over != nil {
 			err = errors.New("the client stopped being eligible while it was sent")
 		}
 		if err != nil {

@@ -46,7 +46,10 @@ func TestChangeOfMindWhileRecording(t *testing.T) {
 		"disabled and enabled": {func(w *world) error {
 			return errors.Join(w.Do("a", client.Disable{By: "a test"}), w.Do("a", client.Enable{By: "a test"}))
 		}, "Disabled"},
-		"denied":      {func(w *world) error { return w.Do("a", client.Deny{By: "a test"}) }, "Denied"},
+		"denied": {func(w *world) error { return w.Do("a", client.Deny{By: "a test"}) }, "Denied"},
+		"denied and approved": {func(w *world) error {
+			return errors.Join(w.Do("a", client.Deny{By: "a test"}), w.Do("a", client.Approve{By: "a test"}))
+		}, "Denied"},
 		"removed":     {func(w *world) error { return w.Remove("a", "a test") }, "Unknown"},
 		"another key": {func(w *world) error { _, err := w.Reload([]client.Settings{withKey(setting("a"), 'b')}); return err }, "Unknown"},
 		"no record":   {func(w *world) error { return errors.New("the journal is away") }, "Faulty"},
