@@ -22,14 +22,14 @@ import (
 
 const commandName = "mandos"
 
-// A Command is one call of mandos.
+// A Command is one invocation of mandos.
 type Command struct {
 	Args           []string // without the command's name
 	Stdout, Stderr io.Writer
 	Version        string
 }
 
-// Run does what the arguments say and returns the exit status.
+// Run does what the arguments ask for and returns the exit status.
 func (c Command) Run(ctx context.Context) int {
 	cl, err := config.ParseArgs(c.Args)
 	if err != nil {
@@ -50,8 +50,8 @@ func (c Command) Run(ctx context.Context) int {
 	return cmdline.Report(c.Stderr, commandName, err)
 }
 
-// checkConfigDir says so if somebody named a folder that isn't there: its
-// files may be missing, the folder itself is a slip.
+// checkConfigDir returns an error if somebody named a folder that doesn't
+// exist: its files may be missing, but a missing folder is a slip.
 func checkConfigDir(cl *config.CommandLine) error {
 	dir := cl.ConfigDir()
 	info, err := os.Stat(dir)
@@ -66,8 +66,8 @@ func checkConfigDir(cl *config.CommandLine) error {
 	return nil
 }
 
-// checkConfig prints all that is wrong or suspect, and fails if anything is
-// wrong.
+// checkConfig prints everything that is wrong or suspect, and fails if anything
+// is wrong.
 func (c Command) checkConfig(cl *config.CommandLine) error {
 	if err := checkConfigDir(cl); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 	defer runtime.KeepAlive(make([]byte, ballast))
 	gcPercent := debug.SetGCPercent(startGCPercent)
 	memory.Hide()
-	// From the first moment on: a SIGHUP must never end the daemon.
+	// From the start: a SIGHUP must never end the daemon.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	hangups := make(chan os.Signal, 1)

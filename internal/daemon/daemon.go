@@ -1,5 +1,5 @@
-// Package daemon puts the server together: the only package that knows all
-// parts.
+// Package daemon puts the server together. It is the only package that knows
+// all its parts.
 package daemon
 
 import (
@@ -48,7 +48,7 @@ type daemon struct {
 	log      *slog.Logger
 	registry *registry.Registry
 	server   *server.Server
-	addrs    []netip.AddrPort // that it listens on
+	addrs    []netip.AddrPort // the addresses it listens on
 	paths    busapi.Paths
 	untold   atomic.Bool // see notify
 }
@@ -64,7 +64,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	d.log.Debug("what TLS may use", slog.String("policy", policy.String()))
 
-	// As root, if we are root: sockets, state, PID file. Then never again.
+	// Done as root, if we are root: sockets, state, PID file. Nothing after
+	// that is.
 	other := sd.PassedTo()
 	sockets, err := sd.Sockets()
 	if err != nil {
@@ -97,19 +98,19 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.dropPrivileges(); err != nil {
 		return err
 	}
-	memory.Hide() // changing the user has undone it
+	memory.Hide() // changing the user undoes it
 
 	if err := d.newRegistry(ctx, state); err != nil {
 		return err
 	}
-	d.Clients, o.Clients, state = nil, nil, nil // the registry has what it needs of them
+	d.Clients, o.Clients, state = nil, nil, nil // the registry has taken what it needs from them
 	d.server = &server.Server{Directory: d.registry, TLS: clientTLS(policy), Log: o.Log.With(journal.Component("server"))}
 	limitConnections(d.server, d.Config.MaxCheckers)
 	return d.run(ctx, listeners)
 }
 
-// clientTLS returns what makes the server's TLS connections: in TLS, it is the
-// client.
+// clientTLS returns the function that makes the server's TLS connections, in
+// which it has the TLS client's role.
 func clientTLS(policy keytls.Policy) func(net.Conn) server.TLS {
 	cfg := &keytls.Config{Policy: policy, HoldFinished: true}
 	return func(conn net.Conn) server.TLS { return keytls.Client(conn, cfg) }
@@ -144,9 +145,9 @@ func (d *daemon) newRegistry(ctx context.Context, state registry.Store) (err err
 	return err
 }
 
-// checkRunner returns what runs checkers: under systemd always the helper,
-// because a checker that inherits our sandbox would fail, and every client
-// would look down.
+// checkRunner returns what runs checkers. Under systemd this is always the
+// helper: a checker that inherited our sandbox would fail, and every client
+// would seem to be down.
 func (d *daemon) checkRunner() checker.Runner {
 	if underSystemd() {
 		return checker.Remote{Path: checker.SocketPath}
@@ -155,7 +156,7 @@ func (d *daemon) checkRunner() checker.Runner {
 	return checker.Local{}
 }
 
-// underSystemd reports whether this process is a service's.
+// underSystemd reports whether this process was started as a systemd service.
 func underSystemd() bool {
 	return os.Getenv("SYSTEMD_EXEC_PID") == fmt.Sprint(os.Getpid()) || os.Getenv("NOTIFY_SOCKET") != ""
 }
@@ -168,7 +169,7 @@ func settings(clients config.Clients) []client.Settings {
 	return all
 }
 
-// run runs all parts until ctx ends or one that can't be missed fails.
+// run runs all parts until ctx ends or an essential one fails.
 func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -202,7 +203,7 @@ func (d *daemon) run(ctx context.Context, listeners []net.Listener) error {
 	}
 	parts.Go(func() {
 		d.registry.LogStart(ctx)
-		giveBackMemory(ctx) // reading the configuration takes a multiple of what is kept of it
+		giveBackMemory(ctx) // reading the configuration takes several times what is kept of it
 	})
 	d.reloadUntil(ctx)
 
@@ -227,8 +228,7 @@ func (d *daemon) serveBus(ctx context.Context) {
 	})
 }
 
-// reloadUntil re-reads the configuration whenever it is asked to, until ctx
-// ends.
+// reloadUntil re-reads the configuration whenever asked to, until ctx ends.
 func (d *daemon) reloadUntil(ctx context.Context) {
 	for {
 		select {
@@ -243,8 +243,8 @@ func (d *daemon) reloadUntil(ctx context.Context) {
 	}
 }
 
-// reload makes what clients.conf says the configuration: all of it, or
-// nothing. No session, check or state is dropped.
+// reload puts a new clients.conf into effect: all of it, or nothing. No
+// session, check or state is dropped.
 func (d *daemon) reload(ctx context.Context) {
 	cfg, clients, found := d.Load()
 	logFindings(d.Options.Log, found)
@@ -266,8 +266,7 @@ func (d *daemon) reload(ctx context.Context) {
 	}
 }
 
-// changed returns the keys of mandos.conf that say something else in b than
-// in a.
+// changed returns the keys of mandos.conf whose values differ between a and b.
 func changed(a, b *config.Server) []string {
 	var keys []string
 	for key, same := range map[string]bool{
@@ -289,7 +288,7 @@ func (d *daemon) showStatus(ctx context.Context) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return
 	}
-	feed := d.registry.Subscribe(1) // what changed doesn't matter, only that
+	feed := d.registry.Subscribe(1) // it matters only that something changed, not what
 	defer feed.Close()
 	shown := d.status()
 	for {
@@ -298,7 +297,7 @@ func (d *daemon) showStatus(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		// Many changes come together.
+		// Changes often come in bursts.
 		select {
 		case <-time.After(200 * time.Millisecond):
 		case <-ctx.Done():
@@ -311,7 +310,7 @@ func (d *daemon) showStatus(ctx context.Context) {
 	}
 }
 
-// status says in one line how the server is.
+// status describes the server's state in one line.
 func (d *daemon) status() string {
 	c := d.registry.Counts()
 	if c.Clients == 0 {
@@ -327,7 +326,7 @@ func (d *daemon) status() string {
 	return s
 }
 
-// watchdog tells systemd that the parts answer which must.
+// watchdog keeps telling systemd that the essential parts respond.
 func (d *daemon) watchdog(ctx context.Context) {
 	log := d.Options.Log.With(journal.Component("sd"))
 	err := sd.Watchdog(ctx, func(err error) { journal.WatchdogSilent.Log(ctx, log, journal.Err(err)) },
@@ -338,8 +337,8 @@ func (d *daemon) watchdog(ctx context.Context) {
 	}
 }
 
-// notify logs that systemd couldn't be told something, once until it can be
-// again; it is no reason to stop.
+// notify logs an err from telling systemd something, but only the first in a
+// row; none is a reason to stop.
 func (d *daemon) notify(err error) {
 	if was := d.untold.Swap(err != nil); err != nil && !was {
 		d.log.Warn("could not talk to systemd", journal.Err(err))

@@ -21,9 +21,9 @@ const (
 )
 
 // stateDir returns the folder of the state: that of the options, or of
-// systemd's StateDirectory=, or the system's. But a server that is started
-// with a configuration of its own, perhaps beside the system's, has a state
-// of its own, next to that configuration.
+// systemd's StateDirectory=, or the default. But a server that is started with
+// a configuration of its own, perhaps beside the system's, keeps its own state
+// next to that configuration.
 func (d *daemon) stateDir() string {
 	if d.Config.Where("statedir") != "" {
 		return d.Config.StateDir
@@ -37,15 +37,15 @@ func (d *daemon) stateDir() string {
 	return d.Config.StateDir
 }
 
-// A savedState is what was saved, as it was when it was read: for
-// --no-restore, which only looks at it.
+// A savedState is a read-only copy of what was saved, for --no-restore.
 type savedState registry.State
 
 func (s savedState) Load() (registry.State, error) { return registry.State(s), nil }
 func (savedState) Commit(registry.Batch) error     { return errors.New("not saved with --no-restore") }
 
-// leftAside reads the state that --no-restore leaves aside, to tell whom that
-// enables. A state that can't be read is no reason not to start.
+// leftAside reads the state that --no-restore ignores, so that the log can say
+// how many clients that enables. A state that can't be read is no reason not to
+// start.
 func (d *daemon) leftAside() registry.Store {
 	var state registry.State
 	dir := d.stateDir()
@@ -82,16 +82,16 @@ func (d *daemon) openState() (s *store.Store, err error) {
 	return s, nil
 }
 
-// writePIDFile writes our process ID to path, if its folder is there and may
-// be written to, and no other server holds the file. It returns what is to be
-// done in the end.
+// writePIDFile writes our process ID to path, if its folder exists and is
+// writable and no other server holds the file. The caller must call cleanup in
+// the end.
 func writePIDFile(path string) (cleanup func()) {
 	cleanup = func() {}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return cleanup
 	}
-	// The lock says that the process is alive, and ends with it.
+	// The lock shows that the process is alive, and ends with it.
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		f.Close()
 		return cleanup
@@ -100,7 +100,7 @@ func writePIDFile(path string) (cleanup func()) {
 		_, _ = fmt.Fprintln(f, os.Getpid()) // nobody depends on it
 	}
 	return func() {
-		_ = os.Remove(path) // in vain if we have given up root's privileges
+		_ = os.Remove(path) // fails if we have given up root's privileges
 		f.Close()
 	}
 }

@@ -7,20 +7,21 @@ import (
 )
 
 const (
-	// ballast is memory that is never written to, so that it takes none of the
-	// machine's. The garbage collector waits until as much again was allocated:
-	// with few clients it would run after every fifty hand-outs.
+	// ballast is the size of memory that is allocated but never written to, so
+	// that it occupies none of the machine's. The garbage collector then waits
+	// until at least as much again has been allocated; without it, a server
+	// with few clients would collect after every fifty hand-outs.
 	ballast = 8 << 20
 	// startGCPercent has the garbage collector run half as often until clients
-	// are served: of what a start makes, most is needed until then.
+	// are served: most of what a start allocates is needed until then.
 	startGCPercent = 200
-	// giveBackEvery is how often memory is given back. What a burst of hand-outs
-	// takes is as much again as all that is kept, and Go would keep it.
+	// giveBackEvery is how often memory is given back. A burst of hand-outs
+	// takes as much again as everything that is kept, and Go would hold on to
+	// it.
 	giveBackEvery = time.Minute
 )
 
-// giveBackMemory gives memory that isn't used back to the system, until ctx
-// ends.
+// giveBackMemory regularly returns unused memory to the system, until ctx ends.
 func giveBackMemory(ctx context.Context) {
 	tick := time.NewTicker(giveBackEvery)
 	defer tick.Stop()

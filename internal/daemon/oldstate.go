@@ -20,17 +20,17 @@ import (
 )
 
 const (
-	// imported is what the old server's file is called once it has been
+	// imported is the name that the old server's file gets once it has been
 	// taken over.
 	imported = oldstate.FileName + ".imported"
-	// secretsWithin is how long the start may take to find out whose secret
+	// secretsWithin is how long a start may spend on finding out whose secret
 	// was changed at run time. systemd waits for a minute.
 	secretsWithin = 20 * time.Second
 )
 
-// importOldState takes over what the server before this one left in dir, if
-// it did, into s: all of it and on disk, or an error. Should we die on the
-// way, it is done again at the next start, with the same outcome.
+// importOldState takes over into s what the server before this one may have
+// left in dir: all of it, and on disk, or it returns an error. If we die on the
+// way, the next start does it again, with the same outcome.
 func (d *daemon) importOldState(dir string, s *store.Store, now time.Time) error {
 	path := filepath.Join(dir, oldstate.FileName)
 	old, err := readOldState(path)
@@ -104,7 +104,7 @@ func readOldState(path string) (*oldstate.State, error) {
 	return oldstate.Parse(data, info.ModTime())
 }
 
-// reportLost says what an operator had set at run time and must set again.
+// reportLost logs what an operator had set at run time and must set again.
 func (d *daemon) reportLost(ctx context.Context, old *oldstate.State) {
 	configured := map[string]*client.Settings{}
 	for i := range d.Clients {
@@ -129,7 +129,7 @@ func (d *daemon) reportLost(ctx context.Context, old *oldstate.State) {
 	}
 }
 
-// rename renames a file in dir, for good.
+// rename renames a file in dir, and syncs that to disk.
 func rename(dir, from, to string) error {
 	if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
 		return err

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// users are whom a daemon becomes that was started as root: the first that
-// exists.
+// users are the users that a daemon started as root may switch to; it takes the
+// first that exists.
 var users = []string{"mandos", "_mandos", "nobody"}
 
-// dropPrivileges makes this process an ordinary user's for good, if it is
-// root's.
+// dropPrivileges turns a process of root's into one of an ordinary user's, for
+// good.
 func (d *daemon) dropPrivileges() error {
 	if os.Getuid() != 0 && os.Geteuid() != 0 {
 		return nil
@@ -63,7 +63,8 @@ func become(u *user.User) error {
 	return noWayBack(uid, gid)
 }
 
-// ids returns the numbers of u, of its group, and of all its groups.
+// ids returns the numeric IDs of u, of its primary group, and of all its
+// groups.
 func ids(u *user.User) (uid, gid int, groups []int, err error) {
 	if uid, err = strconv.Atoi(u.Uid); err != nil {
 		return 0, 0, nil, err
@@ -85,8 +86,8 @@ func ids(u *user.User) (uid, gid int, groups []int, err error) {
 	return uid, gid, groups, nil
 }
 
-// noWayBack returns an error if this process is more than uid and gid, or
-// could become so.
+// noWayBack returns an error if this process has more rights than uid and gid,
+// or could get them.
 func noWayBack(uid, gid int) error {
 	for _, id := range []int{os.Getuid(), os.Geteuid()} {
 		if id != uid {
@@ -114,9 +115,9 @@ func noWayBack(uid, gid int) error {
 	return nil
 }
 
-// asOwner runs f as the owner of dir, if we are root and it is another user's:
-// then the files that f makes there are that user's, and no symbolic link of
-// that user's leads f astray.
+// asOwner runs f as the owner of dir, if we are root and dir belongs to another
+// user: then the files that f makes there belong to that user, and a symbolic
+// link that the user made can't lead f to root's files.
 func asOwner(dir string, f func() error) error {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -15,15 +15,16 @@ import (
 	"mandos/internal/checker"
 )
 
-// serviceUser is whom mandos.service runs as.
+// serviceUser is the user that mandos.service runs as.
 const serviceUser = "mandos"
 
-// hidden are the folders that mandos.service doesn't see (ProtectHome=,
+// hidden are the folders that are hidden from mandos.service (ProtectHome=,
 // PrivateTmp=).
 var hidden = []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp"}
 
-// unreadableBy returns a function for root that says why the service, as user
-// u, can't read a file, and what mends it; see config.LoadOptions.
+// unreadableBy returns a function, to be called as root, that says why the
+// service, as user u, can't read a file, and how to fix that; see
+// config.LoadOptions.
 func unreadableBy(u *user.User, hidden []string) func(path string) (problem, remedy string) {
 	group := u.Gid
 	if g, err := user.LookupGroupId(u.Gid); err == nil {
@@ -32,7 +33,7 @@ func unreadableBy(u *user.User, hidden []string) func(path string) (problem, rem
 	return func(path string) (problem, remedy string) {
 		real, err := filepath.EvalSymlinks(path)
 		if err != nil {
-			return "", "" // said already
+			return "", "" // already reported
 		}
 		for _, dir := range hidden {
 			if strings.HasPrefix(real, dir+"/") {
@@ -70,7 +71,7 @@ func unreadableBy(u *user.User, hidden []string) func(path string) (problem, rem
 // closedTo returns the folders above path that u may not enter, and whether u
 // may not read the file. The path is absolute, and has no symbolic links.
 func closedTo(u *user.User, path string) (folders []string, file bool, err error) {
-	// Opened by root: u couldn't be asked about what is in a closed folder.
+	// Opened as root: as u, nothing in a closed folder could be checked.
 	var paths []string
 	for i, c := range path {
 		if c == '/' {

@@ -26,7 +26,8 @@ import (
 	"mandos/internal/store"
 )
 
-// selfTests are what --check runs. Each leaves nothing behind.
+// selfTests are the tests that --check runs. None of them leaves anything
+// behind.
 var selfTests = []struct {
 	name string
 	run  func(context.Context) error
@@ -60,7 +61,7 @@ func selfTest(ctx context.Context, out io.Writer) error {
 	return failed
 }
 
-// testHandOut runs a whole session with a server of one client.
+// testHandOut runs a whole session with a server that has one client.
 func testHandOut(ctx context.Context, enabled bool) error {
 	want := []byte("the quick brown fox")
 	public, key, err := ed25519.GenerateKey(nil)
@@ -101,7 +102,7 @@ func testHandOut(ctx context.Context, enabled bool) error {
 	return nil
 }
 
-// fetch is a client.
+// fetch fetches the secret as a client does.
 func fetch(conn net.Conn, key ed25519.PrivateKey) ([]byte, error) {
 	if _, err := io.WriteString(conn, "1\r\n"); err != nil {
 		return nil, err
@@ -173,7 +174,7 @@ func testConfig(context.Context) error {
 
 func testState(context.Context) error {
 	return inTempDir(func(dir string) error {
-		for range 2 { // first it is made, then it is there
+		for range 2 { // the first creates it, the second finds it
 			s, err := store.Open(dir)
 			if err != nil {
 				return err

@@ -44,8 +44,8 @@ func (d *daemon) listen(inherited []sd.Socket) ([]net.Listener, error) {
 	return listeners, nil
 }
 
-// warnOverruled warns about each option that says something else than the
-// sockets that systemd made.
+// warnOverruled warns about each option that disagrees with the sockets that
+// systemd made.
 func (d *daemon) warnOverruled(listeners []net.Listener) {
 	agrees := map[string]func(net.Listener) bool{
 		"port": func(l net.Listener) bool {
@@ -73,8 +73,8 @@ func (d *daemon) warnOverruled(listeners []net.Listener) {
 			if key == "interface" {
 				why = "mandos.socket isn't bound to it, so it is only announced there"
 			}
-			// mandos-socket-generator has the socket follow these options, all
-			// but --socket; a drop-in for it may say something else.
+			// mandos-socket-generator makes the socket follow all of these
+			// options but --socket; a drop-in may override that.
 			remedy := "systemctl daemon-reload && systemctl restart mandos.socket; if that doesn't help: systemctl cat mandos.socket"
 			if key == "socket" {
 				remedy = "systemctl edit mandos.socket"
@@ -98,8 +98,8 @@ func boundTo(l net.Listener) (name string) {
 
 func addrOf(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
 
-// listenSelf makes a listening socket as the options say. Without address it
-// listens on all, with IPv6 on those of IPv4 too.
+// listenSelf makes a listening socket as the options say. Without an address it
+// listens on all of them; with IPv6, that includes those of IPv4.
 func (d *daemon) listenSelf() (net.Listener, error) {
 	network, addr := "tcp", d.Config.Address
 	switch {
@@ -123,7 +123,7 @@ func (d *daemon) listenSelf() (net.Listener, error) {
 	return l, nil
 }
 
-// reason is err without the address, which is named already.
+// reason returns err without the address, which the message already names.
 func reason(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
@@ -131,7 +131,7 @@ func reason(err error) error {
 	return err
 }
 
-// hint is what to do about an error of listening.
+// hint says what to do about an error from listening.
 func (d *daemon) hint(err error) string {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
@@ -146,8 +146,8 @@ func (d *daemon) hint(err error) string {
 	return ""
 }
 
-// bindToInterface binds a socket to the interface of the options. If the
-// interface isn't there or we may not, the server goes on without.
+// bindToInterface binds a socket to the interface of the options. If there is
+// no such interface, or binding isn't permitted, the server goes on without.
 func (d *daemon) bindToInterface(_, _ string, c syscall.RawConn) error {
 	if d.Config.Interface == "" {
 		return nil
@@ -166,8 +166,9 @@ func (d *daemon) bindToInterface(_, _ string, c syscall.RawConn) error {
 	return fmt.Errorf("binding to the interface %s: %w", d.Config.Interface, err)
 }
 
-// listenOn makes a listener of the inherited descriptor fd. Unless it listens
-// already, it is bound as the options say, if they do, and told to listen.
+// listenOn makes a listener from the inherited descriptor fd. If that doesn't
+// listen yet, it is bound to the address and port of the options, if any, and
+// made to listen.
 func (d *daemon) listenOn(fd int) (net.Listener, error) {
 	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err == nil && listening == 0 {
@@ -175,13 +176,13 @@ func (d *daemon) listenOn(fd int) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	return sd.ListenerOf(fd) // says what is wrong, if fd is no such socket
+	return sd.ListenerOf(fd) // its error says what is wrong if fd is no such socket
 }
 
 func (d *daemon) bindAndListen(fd int) error {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_STREAM {
-		return nil // ListenerOf says so
+		return nil // ListenerOf reports that
 	}
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {

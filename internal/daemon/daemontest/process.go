@@ -1,4 +1,4 @@
-// Package daemontest runs programs that log, the daemon first of all, as
+// Package daemontest runs programs that log, above all the daemon, as child
 // processes of a test.
 package daemontest
 
@@ -12,15 +12,14 @@ import (
 	"time"
 )
 
-// Deadline is how long what must happen may take: only a hang reaches it.
+// Deadline is how long a test waits for anything: only a hang takes that long.
 const Deadline = time.Minute
 
-// A Process is one that a test started. What it writes to its standard error
-// is its log.
+// A Process is a process that a test started. Its standard error is its log.
 type Process struct {
 	T     testing.TB
 	Cmd   *exec.Cmd
-	Ended chan struct{} // closed when the process has ended and its log is whole
+	Ended chan struct{} // closed when the process has ended and its log is complete
 
 	err error // how it ended
 
@@ -29,8 +28,8 @@ type Process struct {
 	grown chan struct{} // closed and replaced at each line
 }
 
-// Start starts cmd. It is killed when the test ends; if that has failed, the
-// end of the log is shown.
+// Start starts cmd, which is killed when the test ends. If the test has failed,
+// the end of the log is shown.
 func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{T: t, Cmd: cmd, grown: make(chan struct{}), Ended: make(chan struct{})}
@@ -73,8 +72,8 @@ func (p *Process) Log() string {
 	return p.log.String()
 }
 
-// Await waits until the log matches pattern, and returns the groups of the
-// first match.
+// Await waits until the log matches pattern, and returns the first match and
+// its groups.
 func (p *Process) Await(pattern string) []string {
 	p.T.Helper()
 	re := regexp.MustCompile(pattern)
@@ -106,7 +105,7 @@ func (p *Process) Ready() string {
 	return p.Await(`listening for clients: address="?(\S+?)"?\s`)[1]
 }
 
-// Wait waits for the process's end and returns its exit status.
+// Wait waits for the process to end and returns its exit status.
 func (p *Process) Wait() int {
 	p.T.Helper()
 	select {
