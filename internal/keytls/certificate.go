@@ -8,12 +8,12 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A certificateType is how a TLS server shows its key in TLS 1.3. Raw public
-// keys are the only one outside of tests.
+// A certificateType is how a TLS server presents its key in TLS 1.3. Outside of
+// tests there are only raw public keys.
 type certificateType interface {
 	// code is the type's code point (RFC 7250, section 3).
 	code() wire.CertificateType
-	// entries returns the cert_data of each entry that shows key's public
+	// entries returns the cert_data of each entry that presents key's public
 	// half.
 	entries(key crypto.Signer) ([][]byte, error)
 	// parse reads the cert_data of the entries received, at least one.

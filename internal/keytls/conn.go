@@ -33,13 +33,13 @@ func (r role) String() string {
 
 // A Conn is one TLS connection. Read and Write run the handshake first. One
 // goroutine may read while another writes and a third closes. Deadlines are
-// those of the net.Conn given; without them, everything may wait for ever.
+// those of the underlying net.Conn; without them, any call may block for ever.
 type Conn struct {
 	conn   net.Conn
-	number uint64 // the older a connection is, the lower
+	number uint64 // counts up: older connections have lower numbers
 	role   role
 	config func() *Config // a closure, as a Config holds a private key
-	policy Policy         // of config, complete
+	policy Policy         // config's, completed
 
 	done atomic.Bool // the handshake has succeeded
 
@@ -58,7 +58,7 @@ type Conn struct {
 
 var _ net.Conn = (*Conn)(nil)
 
-var connections atomic.Uint64 // that there have been
+var connections atomic.Uint64 // how many there have been
 
 func newConn(conn net.Conn, cfg *Config, r role) *Conn {
 	return &Conn{
@@ -75,9 +75,8 @@ func (c *Conn) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "[TLS connection, peer %v]", c.conn.RemoteAddr())
 }
 
-// Handshake runs the handshake, once. An error says which side erred; the
-// alert that belongs to it has been sent, and the connection is of no more use
-// than to be closed.
+// Handshake runs the handshake, once. An error says which side erred; the alert
+// that belongs to it has been sent, and the connection can only be closed.
 func (c *Conn) Handshake() error {
 	if c.done.Load() {
 		return nil
@@ -106,8 +105,8 @@ func (c *Conn) Handshake() error {
 	return nil
 }
 
-// PeerIdentity returns what the TLS server proved, after a handshake in the
-// TLS client's role.
+// PeerIdentity returns the identity that the TLS server has proved, after a
+// handshake in the TLS client's role.
 func (c *Conn) PeerIdentity() keyid.Identity {
 	if !c.done.Load() {
 		return keyid.Identity{}
@@ -115,8 +114,8 @@ func (c *Conn) PeerIdentity() keyid.Identity {
 	return c.identity
 }
 
-// PeerValidity returns what the key of PeerIdentity says of its own life. It
-// is the caller's to ask whether that holds now.
+// PeerValidity returns the time for which the key of PeerIdentity claims to be
+// valid. The caller has to check that this includes now.
 func (c *Conn) PeerValidity() keyid.Validity {
 	if !c.done.Load() {
 		return keyid.Validity{}
@@ -133,9 +132,9 @@ func (c *Conn) Negotiated() (wire.Version, wire.Suite, wire.Group) {
 	return c.version, c.suite, c.group
 }
 
-// Read reads application data. It returns io.EOF after the peer's
-// close_notify, and an error that wraps io.ErrUnexpectedEOF where the
-// connection ended without one. After a time-out it can go on.
+// Read reads application data. It returns io.EOF after the peer's close_notify,
+// and an error that wraps io.ErrUnexpectedEOF if the connection ended without
+// one. After a time-out it can be called again.
 func (c *Conn) Read(b []byte) (int, error) {
 	if err := c.Handshake(); err != nil {
 		return 0, err
@@ -172,7 +171,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return c.writeData(b, false)
 }
 
-// WriteLast writes all of b and then close_notify, in one write where b isn't
+// WriteLast writes all of b and then close_notify, in one write if b isn't
 // large.
 func (c *Conn) WriteLast(b []byte) error {
 	if err := c.Handshake(); err != nil {
@@ -205,8 +204,8 @@ func (c *Conn) CloseWrite() error {
 
 // CloseNotify ends the connection in good order: it sends close_notify, waits
 // for the peer's for at most a second (less if the deadline for reading is
-// nearer), throwing away what the peer may still send, and closes. Its error
-// says that close_notify couldn't be sent, which a peer takes for a failed
+// nearer), discarding what the peer may still send, and closes. An error means
+// that close_notify couldn't be sent, which the peer takes for a failed
 // transfer; a peer that doesn't answer is no error.
 func (c *Conn) CloseNotify() error {
 	err := c.CloseWrite()
@@ -222,7 +221,7 @@ func (c *Conn) awaitCloseNotify() {
 	if d := c.readDeadline.Load(); d != nil && !d.IsZero() && d.Before(until) {
 		until = *d
 	}
-	// Before the lock: a Read that is waiting ends by it as well.
+	// Before taking the lock, as this also ends a Read that holds it.
 	if c.conn.SetReadDeadline(until) != nil {
 		return
 	}
@@ -234,11 +233,11 @@ func (c *Conn) awaitCloseNotify() {
 	}
 }
 
-// Close closes the transport at once, without close_notify, and ends Reads and
-// Writes that wait. A peer takes that for a failed transfer.
+// Close closes the transport at once, without close_notify, and ends blocked
+// Reads and Writes. The peer takes that for a failed transfer.
 func (c *Conn) Close() error {
 	err := c.conn.Close()
-	// Who is reading or writing right now fails, and drops its keys itself.
+	// A Read or Write in progress fails, and drops its keys itself.
 	if c.in.TryLock() {
 		c.in.fail(net.ErrClosed)
 		c.in.Unlock()
@@ -317,8 +316,7 @@ func (c *Conn) readOneForData() error {
 	}
 }
 
-// postHandshake takes a fragment of handshake messages that come after the
-// handshake.
+// postHandshake handles a fragment of messages that come after the handshake.
 func (c *Conn) postHandshake(fragment []byte) error {
 	if c.version != wire.VersionTLS13 {
 		// RFC 5246, section 7.4.1.1: a HelloRequest may be refused. Nothing
@@ -327,7 +325,8 @@ func (c *Conn) postHandshake(fragment []byte) error {
 	}
 	c.in.messages = append(c.in.messages, fragment...)
 	for len(c.in.messages) > 0 {
-		// Before it is all there: no other is kept until then.
+		// Checked before the message is complete: no other type is worth
+		// buffering.
 		t := wire.HandshakeType(c.in.messages[0])
 		if t != wire.TypeKeyUpdate && (t != wire.TypeNewSessionTicket || c.role != roleClient) {
 			return fault(wire.UnexpectedMessage, "%s sent %v after the handshake", c.peer(), t)
@@ -337,7 +336,7 @@ func (c *Conn) postHandshake(fragment []byte) error {
 			return err
 		}
 		if msg == nil {
-			c.in.messages = bytes.Clone(c.in.messages) // without what came before
+			c.in.messages = bytes.Clone(c.in.messages) // without the memory of what came before
 			return nil
 		}
 		if err := c.afterHandshake(msg); err != nil {
@@ -361,8 +360,8 @@ func (c *Conn) afterHandshake(msg []byte) error {
 	return c.useless("session tickets")
 }
 
-// handleKeyUpdate renews the keys for reading, and asks the next Write to
-// renew its own where the peer wants that (RFC 8446, section 4.6.3).
+// handleKeyUpdate renews the keys for reading, and has the next Write renew its
+// own if the peer wants that (RFC 8446, section 4.6.3).
 func (c *Conn) handleKeyUpdate(msg []byte) error {
 	update, err := wire.ParseKeyUpdate(msg)
 	if err != nil {

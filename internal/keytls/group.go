@@ -11,12 +11,12 @@ import (
 	"mandos/internal/secret"
 )
 
-// An exchange is the TLS client's half of a key exchange under way.
+// An exchange is the TLS client's half of a key exchange in progress.
 type exchange struct {
 	group wire.Group
-	share []byte // what goes to the server
-	// agree makes the shared secret from the server's share. A closure, as
-	// it holds the private key.
+	share []byte // sent to the server
+	// agree makes the shared secret from the server's share. It is a closure
+	// because it holds the private key.
 	agree func(share []byte) ([]byte, error)
 }
 
@@ -29,7 +29,7 @@ var curves = map[wire.Group]ecdh.Curve{
 
 var errShare = errors.New("the share has the wrong length")
 
-// startExchange is startExchange with what is random for this connection.
+// startExchange is startExchange with this connection's source of randomness.
 func (c *Conn) startExchange(g wire.Group) (*exchange, error) {
 	if fixed := c.config().random; fixed != nil {
 		return fixed.exchange(g)

@@ -8,8 +8,8 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A clientState is what the TLS client's handshake knows until ServerHello has
-// settled the version. It lives as long as the handshake.
+// A clientState is the state of the TLS client's handshake until the
+// ServerHello has settled the version. It lives as long as the handshake.
 type clientState struct {
 	c *Conn
 
@@ -44,7 +44,7 @@ func (c *Conn) clientHandshake() error {
 }
 
 // makeClientHello makes one hello for all versions of the policy. The order of
-// its extensions is one that GnuTLS from 3.5 to 3.8 was seen to take.
+// its extensions is one that GnuTLS from 3.5 to 3.8 was seen to accept.
 func (hs *clientState) makeClientHello() error {
 	c, p := hs.c, &hs.c.policy
 	h := &wire.ClientHello{
@@ -232,8 +232,8 @@ func (hs *clientState) checkHelloFields() error {
 	return hs.checkExtensions(sh.Extensions, "ServerHello", allowed...)
 }
 
-// checkExtensions refuses extensions that weren't offered, and those that can't
-// stand in this message (RFC 8446, section 4.2). A cookie comes unasked.
+// checkExtensions refuses extensions that weren't offered, and those that must
+// not be in this message (RFC 8446, section 4.2). A cookie needs no offer.
 func (hs *clientState) checkExtensions(es wire.Extensions, where string, allowed ...wire.ExtensionType) error {
 	for _, e := range es {
 		if slices.Contains(allowed, e.Type) && e.Type == wire.ExtCookie {

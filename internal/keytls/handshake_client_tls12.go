@@ -18,9 +18,9 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A clientState12 is the TLS client's handshake from the ServerHello of TLS
-// 1.2 on (RFC 5246, section 7.3). There is no session to resume, so it is
-// always a full one.
+// A clientState12 is the state of the TLS client's handshake from the
+// ServerHello of TLS 1.2 on (RFC 5246, section 7.3). There is no session to
+// resume, so it is always a full handshake.
 type clientState12 struct {
 	*clientState
 
@@ -35,8 +35,8 @@ type clientState12 struct {
 	fromServer *schedule.Protection12
 }
 
-// clientHandshakeTLS12 goes on from a ServerHello that chose TLS 1.2.
-// hs.checkVersion has seen to the version and the downgrade sentinel; all else
+// clientHandshakeTLS12 continues from a ServerHello that chose TLS 1.2.
+// hs.checkVersion has checked the version and the downgrade sentinel; the rest
 // of the ServerHello is unchecked.
 func (c *Conn) clientHandshakeTLS12(hello *clientState) error {
 	hs := &clientState12{clientState: hello}
@@ -80,8 +80,8 @@ func (hs *clientState12) checkHelloFields() error {
 	sh := hs.serverHello
 	switch {
 	case len(sh.SessionID) > 0 && slices.Equal(sh.SessionID, hs.hello.SessionID):
-		// RFC 8446, section 4.1.3, has TLS 1.3 echo it; in TLS 1.2 it means a
-		// session that goes on, and there was none.
+		// RFC 8446, section 4.1.3, has TLS 1.3 echo it; in TLS 1.2 it means
+		// that a session is resumed, and there was none.
 		return fault(wire.IllegalParameter, "the TLS server wants to go on with a session that never was")
 	case sh.Compression != 0:
 		return fault(wire.IllegalParameter, "the TLS server chose a compression method")
@@ -128,10 +128,10 @@ func (hs *clientState12) checkHelloExtensions() error {
 	case len(info) > 0:
 		return fault(wire.HandshakeFailure, "the TLS server takes this handshake for a renegotiation")
 	}
-	// RFC 7627, section 5.3. GnuTLS 3.3 hasn't got it and is taken without:
-	// nothing is resumed, renegotiated or bound to a channel here, which is
-	// where its lack does harm. Who takes it out on the way fails at
-	// Finished.
+	// RFC 7627, section 5.3. GnuTLS 3.3 doesn't have it and is accepted
+	// without: its lack does harm only where sessions are resumed or
+	// renegotiated or channels bound, which is never done here. An attacker who
+	// strips it on the way makes Finished fail.
 	if body, hs.extended = es.Get(wire.ExtExtendedMasterSecret); len(body) > 0 {
 		return fault(wire.DecodeError, "the TLS server sent an extended_master_secret that isn't empty")
 	}
@@ -206,8 +206,8 @@ func signerOf(public crypto.PublicKey) schedule.Signer {
 	return 0
 }
 
-// readServerKeyExchange has the server prove that it holds its key (RFC 5246,
-// section 7.4.3).
+// readServerKeyExchange checks the server's proof that it holds its key (RFC
+// 5246, section 7.4.3).
 func (hs *clientState12) readServerKeyExchange() error {
 	c := hs.c
 	msg, err := hs.read(wire.TypeServerKeyExchange)
@@ -236,7 +236,7 @@ func (hs *clientState12) readServerKeyExchange() error {
 	return nil
 }
 
-// agreeOnKeys makes the shared secret out of the server's public value.
+// agreeOnKeys makes the shared secret from the server's public value.
 func (hs *clientState12) agreeOnKeys() (err error) {
 	if crowd := old.pass(func() { err = hs.agree() }); crowd != nil {
 		return fault(wire.InternalError, "%w", crowd)
@@ -309,7 +309,7 @@ func (hs *clientState12) sendKeyExchange() error {
 	return nil
 }
 
-// sendFinished sends it with all of the flight.
+// sendFinished sends Finished with the rest of the flight.
 func (hs *clientState12) sendFinished() error {
 	m := wire.Finished{VerifyData: hs.master.Finished(true, hs.transcript.Sum(nil))}
 	msg, err := m.Marshal()
@@ -339,7 +339,8 @@ func (hs *clientState12) readChangeCipherSpec() error {
 	return nil
 }
 
-// readFinished checks the server's (RFC 5246, section 7.4.9).
+// readFinished reads and checks the server's Finished (RFC 5246, section
+// 7.4.9).
 func (hs *clientState12) readFinished() error {
 	c := hs.c
 	want := hs.master.Finished(false, hs.transcript.Sum(nil))
@@ -357,8 +358,8 @@ func (hs *clientState12) readFinished() error {
 	return c.atRecordEnd(wire.TypeFinished)
 }
 
-// A certificateType12 is how a TLS server shows its key in TLS 1.2. OpenPGP
-// certificates are the only one outside of tests.
+// A certificateType12 is how a TLS server presents its key in TLS 1.2. Outside
+// of tests there are only OpenPGP certificates.
 type certificateType12 interface {
 	// code is the type's code point (RFC 6091, section 3.1).
 	code() wire.CertificateType
@@ -380,8 +381,8 @@ func (openPGP) parse12(msg []byte) (*peerkey.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Clients are known by their primary key, and it is what has to sign:
-	// no mandos-client ever signed with a subkey.
+	// Clients are known by their primary key, and that key has to sign: no
+	// mandos-client ever signed with a subkey.
 	if own := key.Identity.Fingerprint.OpenPGPKeyID(); m.HasKeyID && m.KeyID != own {
 		return nil, fmt.Errorf("it says that the key %X signs, and the primary key is %X: subkeys can't", m.KeyID, own)
 	}

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	leastDHBits = 2048 // of any policy
-	// maxDHBits bounds the groups that have to be checked for being safe;
+	leastDHBits = 2048 // under any policy
+	// maxDHBits limits groups whose prime has to be checked for being safe;
 	// those of RFC 7919 may be larger.
 	maxDHBits = 4096
-	// dhExponent is the bits of our secret exponent: twice the strength of
-	// the largest group, as RFC 7919, section 5.2, asks.
+	// dhExponent is the size in bits of our secret exponent: twice the strength
+	// of the largest group, as RFC 7919, section 5.2, requires.
 	dhExponent = 512
 )
 
@@ -31,10 +31,10 @@ var (
 )
 
 // dhe12 makes our half of a DHE key exchange (RFC 5246, section 8.1.2). The
-// prime has to be of RFC 7919 or safe; where lax is true, prime is enough: the
-// order of the generator can't be known then, and the group is as good as
-// who signed it. least is how many bits the prime has to have. math/big isn't
-// constant-time; the exponent is used once.
+// prime must be one of RFC 7919's or a safe prime. If lax is true, any prime
+// will do: then the order of the generator can't be known, and the group is
+// only as good as the server that signed it. least is how many bits the prime
+// must have. math/big isn't constant-time, but the exponent is used only once.
 func dhe12(k *wire.ServerKeyExchange, least int, lax bool) (public, shared []byte, err error) {
 	secret.Do(func() { public, shared, err = agreeDH(k, least, lax) })
 	return public, shared, err
@@ -45,7 +45,8 @@ func agreeDH(k *wire.ServerKeyExchange, least int, lax bool) (public, shared []b
 	if err := checkDHGroup(p, least, lax); err != nil {
 		return nil, nil, err
 	}
-	// In a safe-prime group all but 1 and p-1 generate a large subgroup.
+	// In a safe-prime group, all elements but 1 and p-1 generate a large
+	// subgroup.
 	top := new(big.Int).Sub(p, big.NewInt(1))
 	for _, v := range []*big.Int{g, y} {
 		if v.Cmp(big.NewInt(1)) <= 0 || v.Cmp(top) >= 0 {
@@ -67,7 +68,7 @@ func agreeDH(k *wire.ServerKeyExchange, least int, lax bool) (public, shared []b
 	return public, z.Bytes(), nil // without leading zeros, RFC 5246, section 8.1.2
 }
 
-// checkDHGroup holds the modulus p to what dhe12 says.
+// checkDHGroup checks that the modulus p is as dhe12 requires.
 func checkDHGroup(p *big.Int, least int, lax bool) error {
 	bits := p.BitLen()
 	switch {
@@ -134,9 +135,9 @@ const (
 	dhSafe
 )
 
-// A dhCache remembers what is known of moduli: a client keeps to its group,
-// and a check of 4096 bits costs some tenths of a second. Its lock is held
-// through a check: see old.
+// A dhCache remembers the verdicts on moduli: a client keeps using its group,
+// and checking 4096 bits takes some tenths of a second. Its lock is held during
+// a check: see old.
 type dhCache struct {
 	mu       sync.Mutex
 	verdicts map[[sha256.Size]byte]dhVerdict
@@ -165,8 +166,9 @@ func (c *dhCache) of(p *big.Int) dhVerdict {
 	return v
 }
 
-// judgeDH uses the Baillie-PSW test alone: no composite is known to pass, and
-// whoever made one would weaken only the secrecy of what is sent to himself.
+// judgeDH uses the Baillie-PSW test alone: no composite is known to pass it,
+// and a peer that found one would only weaken the secrecy of what is sent to
+// itself.
 func judgeDH(p *big.Int) dhVerdict {
 	if !p.ProbablyPrime(0) {
 		return dhComposite

@@ -9,8 +9,8 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A clientState13 is the TLS client's handshake from the ServerHello of TLS
-// 1.3 on.
+// A clientState13 is the state of the TLS client's handshake from the
+// ServerHello of TLS 1.3 on.
 type clientState13 struct {
 	*clientState
 
@@ -21,7 +21,7 @@ type clientState13 struct {
 	peer        *peerkey.Key
 }
 
-// clientHandshakeTLS13 goes on from a ServerHello that chose TLS 1.3.
+// clientHandshakeTLS13 continues from a ServerHello that chose TLS 1.3.
 func (c *Conn) clientHandshakeTLS13(hello *clientState) error {
 	hs := &clientState13{clientState: hello}
 	defer hs.wipe()
@@ -106,8 +106,8 @@ func (hs *clientState13) agreeOnKeys() error {
 	c.group = share.Group
 	hs.keys = schedule.NewEarly(hs.suite).Handshake(shared, hs.transcript.Sum(nil))
 	c.in.setTraffic(&hs.keys.Server)
-	// Before the first protected record, at the latest, but once only (RFC
-	// 8446, appendix D.4). It waits for the rest of its flight, or an alert.
+	// At the latest before the first protected record, but only once (RFC 8446,
+	// appendix D.4). It is sent with the rest of its flight, or an alert.
 	if hs.retry == nil {
 		if err := c.queue(wire.TypeChangeCipherSpec, []byte{1}); err != nil {
 			return err
@@ -185,8 +185,8 @@ func (hs *clientState13) readCertificate() error {
 	return nil
 }
 
-// readCertificateVerify has the server prove that it holds its key (RFC 8446,
-// section 4.4.3).
+// readCertificateVerify checks the server's proof that it holds its key (RFC
+// 8446, section 4.4.3).
 func (hs *clientState13) readCertificateVerify() error {
 	c := hs.c
 	msg, err := c.readMessage(wire.TypeCertificateVerify)
@@ -208,7 +208,8 @@ func (hs *clientState13) readCertificateVerify() error {
 	return nil
 }
 
-// readFinished checks the server's (RFC 8446, section 4.4.4).
+// readFinished reads and checks the server's Finished (RFC 8446, section
+// 4.4.4).
 func (hs *clientState13) readFinished() error {
 	c := hs.c
 	msg, err := c.readMessage(wire.TypeFinished)

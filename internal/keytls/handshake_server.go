@@ -12,7 +12,8 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A serverState is the TLS server's handshake, which is TLS 1.3 only.
+// A serverState is the state of the TLS server's handshake, which is TLS 1.3
+// only.
 type serverState struct {
 	c *Conn
 
@@ -91,7 +92,7 @@ func (hs *serverState) extension(t wire.ExtensionType) ([]byte, error) {
 	return body, nil
 }
 
-// checkVersion takes TLS 1.3 (RFC 8446, section 4.2.1).
+// checkVersion accepts only TLS 1.3 (RFC 8446, section 4.2.1).
 func (hs *serverState) checkVersion() error {
 	c := hs.c
 	body, ok := hs.hello.Extensions.Get(wire.ExtSupportedVersions)
@@ -109,8 +110,8 @@ func (hs *serverState) checkVersion() error {
 	return nil
 }
 
-// checkHello checks the fields that have one value in TLS 1.3 (RFC 8446,
-// section 4.1.2).
+// checkHello checks the fields that have only one valid value in TLS 1.3 (RFC
+// 8446, section 4.1.2).
 func (hs *serverState) checkHello() error {
 	es := hs.hello.Extensions
 	for i, e := range es {
@@ -175,8 +176,8 @@ func (hs *serverState) chooseScheme() error {
 }
 
 // chooseGroup picks a group and finds the client's share. The hybrid group is
-// worth a second round trip, if the policy has it before the others; which of
-// the others it is, isn't.
+// worth a second round trip if the policy prefers it; a preference among the
+// others isn't.
 func (hs *serverState) chooseGroup() error {
 	c := hs.c
 	body, err := hs.extension(wire.ExtSupportedGroups)
@@ -383,7 +384,8 @@ func (hs *serverState) sendFinished() error {
 	return nil
 }
 
-// readFinished checks the client's (RFC 8446, section 4.4.4).
+// readFinished reads and checks the client's Finished (RFC 8446, section
+// 4.4.4).
 func (hs *serverState) readFinished() error {
 	c := hs.c
 	msg, err := c.readMessage(wire.TypeFinished)

@@ -13,22 +13,22 @@ type Policy struct {
 	Versions         []wire.Version
 	Suites           []wire.Suite // of all versions
 	Groups           []wire.Group
-	KeyShares        []wire.Group // for which a ClientHello brings a share; each one of Groups
+	KeyShares        []wire.Group // for which a ClientHello includes a share; a subset of Groups
 	SignatureSchemes []wire.SignatureScheme
 	CertificateTypes []wire.CertificateType // raw public keys for TLS 1.3, OpenPGP for TLS 1.2
 
 	// For DHE, in TLS 1.2 only.
-	MinDHBits int  // of the modulus; less than 2048, and 0, mean 2048
-	AnyPrime  bool // take a modulus that is prime but not known to be safe, as old GnuTLS makes them
+	MinDHBits int  // of the modulus; values below 2048, such as 0, mean 2048
+	AnyPrime  bool // accept a prime modulus that isn't known to be a safe prime, as old GnuTLS makes them
 }
 
-// minDHBits returns the least bits of a modulus.
+// minDHBits returns the smallest acceptable size of a modulus, in bits.
 func (p *Policy) minDHBits() int { return max(p.MinDHBits, leastDHBits) }
 
-// defaultPolicy is for both generations in one hello. It needs no second round
-// trip with the GnuTLS of Debian 12 and 13, which take X25519 unless told
-// otherwise, and GnuTLS 3.3 to 3.5 find their TLS 1.2 in it. A peer that wants
-// another group asks for it in a HelloRetryRequest.
+// defaultPolicy serves both generations with one ClientHello. It needs no
+// second round trip with the GnuTLS of Debian 12 and 13, which accept X25519
+// unless told otherwise, and GnuTLS 3.3 to 3.5 find their TLS 1.2 in it. A peer
+// that wants another group asks for it in a HelloRetryRequest.
 var defaultPolicy = Policy{
 	Versions: []wire.Version{wire.VersionTLS13, wire.VersionTLS12},
 	Suites: []wire.Suite{
@@ -47,8 +47,8 @@ var defaultPolicy = Policy{
 	CertificateTypes: []wire.CertificateType{wire.RawPublicKey, wire.OpenPGP},
 }
 
-// complete returns p with the default's lists where p has none. A version
-// whose certificate type p hasn't got is taken out.
+// complete returns p with the default's lists where p has none. A version whose
+// certificate type p lacks is removed.
 func (p Policy) complete() Policy {
 	if p.Versions == nil {
 		p.Versions = defaultPolicy.Versions
@@ -65,7 +65,7 @@ func (p Policy) complete() Policy {
 				p.KeyShares = append(p.KeyShares, g)
 			}
 		}
-		if p.KeyShares == nil { // one at least, to need no second round trip
+		if p.KeyShares == nil { // at least one, to need no second round trip
 			p.KeyShares = p.Groups[:min(1, len(p.Groups))]
 		}
 	}

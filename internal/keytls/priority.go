@@ -9,7 +9,7 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A priority is a priority string being read: what is on, in order.
+// A priority is the state of reading a priority string: what is on, in order.
 type priority struct {
 	versions []wire.Version
 	ciphers  []cipherName
@@ -18,7 +18,7 @@ type priority struct {
 	schemes  []wire.SignatureScheme
 	types    []wire.CertificateType
 
-	typesNamed bool // a type was asked for by name; before that, both are on
+	typesNamed bool // a type was named; before that, both are on
 	aead       bool
 	minDHBits  int
 	anyPrime   bool
@@ -40,8 +40,8 @@ const (
 	dheDSS     kxName = "DHE-DSS"
 )
 
-// suitesOf says which suite a cipher makes of each key exchange, and, under
-// the empty name, of TLS 1.3.
+// suitesOf maps a cipher and a key exchange to their suite; the empty key
+// exchange stands for TLS 1.3.
 var suitesOf = map[cipherName]map[kxName]wire.Suite{
 	aes256: {
 		"": wire.AES256GCM, ecdheECDSA: wire.ECDHEECDSAAES256GCM, ecdheRSA: wire.ECDHERSAAES256GCM,
@@ -57,7 +57,7 @@ var suitesOf = map[cipherName]map[kxName]wire.Suite{
 	},
 }
 
-// normal is GnuTLS's NORMAL, as far as it is to be had here.
+// normal is GnuTLS's NORMAL, as far as it is supported here.
 func normal() priority {
 	return priority{
 		versions: []wire.Version{wire.VersionTLS13, wire.VersionTLS12},
@@ -75,7 +75,7 @@ func normal() priority {
 var levels = map[string]func() priority{
 	"NORMAL":      normal,
 	"LEGACY":      normal,
-	"PFS":         normal, // there is nothing else here
+	"PFS":         normal, // everything here has it
 	"SECURE128":   normal,
 	"SECURE192":   strong,
 	"SECURE256":   strong,
@@ -113,7 +113,7 @@ func suiteB(groups ...wire.Group) priority {
 	return p
 }
 
-// The words behind +, - and !, for what is to be had here.
+// The words after +, - and ! for what is supported here.
 var (
 	versionWords = map[string]wire.Version{"VERS-TLS1.3": wire.VersionTLS13, "VERS-TLS1.2": wire.VersionTLS12}
 	groupWords   = map[string]wire.Group{
@@ -130,8 +130,8 @@ var (
 	typeWords = map[string]wire.CertificateType{"RAWPK": wire.RawPublicKey, "OPENPGP": wire.OpenPGP}
 )
 
-// absent are words of GnuTLS that mean something which isn't to be had here.
-// Taking it away is done already; adding it has no effect.
+// absent are words of GnuTLS for things that aren't supported here. Removing or
+// adding them has no effect.
 var absent = wordSet(`
 	VERS-TLS1.1 VERS-TLS1.0 VERS-SSL3.0 VERS-DTLS1.2 VERS-DTLS1.0 VERS-DTLS0.9 VERS-DTLS-ALL
 	AES-256-CCM AES-128-CCM AES-256-CCM-8 AES-128-CCM-8 AES-256-CBC AES-192-CBC AES-128-CBC
@@ -149,9 +149,10 @@ var absent = wordSet(`
 	CTYPE-X.509 CTYPE-X509 CTYPE-SRV-X.509 CTYPE-SRV-X509
 	CTYPE-CLI-X.509 CTYPE-CLI-X509 CTYPE-CLI-RAWPK CTYPE-CLI-OPENPGP CTYPE-CLI-ALL`)
 
-// options are GnuTLS's options that say nothing which could be otherwise here:
-// secure renegotiation is always wanted and none ever done, the extended master
-// secret is always offered, there are no tickets, no CBC and no X.509.
+// options are GnuTLS's options that make no difference here: secure
+// renegotiation is always required and no renegotiation ever done, the extended
+// master secret is always offered, and there are no tickets, no CBC and no
+// X.509.
 var options = wordSet(`
 	DUMBFW NO_EXTENSIONS NO_STATUS_REQUEST NO_TICKETS NO_TICKETS_TLS12 NO_SESSION_HASH FORCE_SESSION_HASH
 	NO_ETM FORCE_ETM SERVER_PRECEDENCE SAFE_RENEGOTIATION PARTIAL_RENEGOTIATION UNSAFE_RENEGOTIATION
@@ -160,9 +161,9 @@ var options = wordSet(`
 	VERIFY_ALLOW_X509_V1_CA_CRT SSL3_RECORD_VERSION LATEST_RECORD_VERSION NEW_PADDING STATELESS_COMPRESSION
 	ALLOW_SMALL_RECORDS KTLS`)
 
-// profiles say how many bits a group of DHE has to have (the manual of GnuTLS,
-// "Selecting cryptographic key sizes"). Keys that are known one by one need no
-// profile: neither does GnuTLS hold raw public keys to it.
+// profiles say how many bits a DHE group must have (GnuTLS's manual, "Selecting
+// cryptographic key sizes"). They don't apply to keys, which are known one by
+// one; GnuTLS doesn't apply them to raw public keys either.
 var profiles = map[string]int{
 	"VERY_WEAK": 0, "LOW": 0, "LEGACY": 0, "MEDIUM": 2048, "HIGH": 3072, "ULTRA": 8192, "FUTURE": 15360,
 	"SUITEB128": 3072, "SUITEB192": 8192,
@@ -176,18 +177,18 @@ func wordSet(words string) map[string]bool {
 	return set
 }
 
-// ParsePriority reads a priority string in the syntax of GnuTLS: words with a
-// colon between, in either case. The empty string is the default, which serves
-// both generations.
+// ParsePriority reads a priority string in the syntax of GnuTLS: words
+// separated by colons, in upper or lower case. The empty string stands for the
+// default, which serves both generations.
 //
 // TLS 1.3 goes with CTYPE-RAWPK and TLS 1.2 with CTYPE-OPENPGP; where a string
-// names no certificate type, both are on. A word that GnuTLS doesn't know, and
-// a string that leaves nothing to talk with, are errors.
+// names no certificate type, both are on. A word that GnuTLS doesn't know is an
+// error, and so is a string that leaves nothing to connect with.
 func ParsePriority(s string) (Policy, error) {
 	if strings.TrimSpace(s) == "" {
 		return Policy{}.complete(), nil
 	}
-	p := normal() // GnuTLS's default, too, where a string begins with + or -
+	p := normal() // as in GnuTLS, also the start of a string that begins with + or -
 	for word := range strings.SplitSeq(s, ":") {
 		word = strings.TrimSpace(word)
 		if word == "" {
@@ -206,11 +207,11 @@ func ParsePriority(s string) (Policy, error) {
 
 var errWord = errors.New("isn't known")
 
-// apply takes one word, in upper case.
+// apply applies one word, in upper case.
 func (p *priority) apply(word string) error {
 	if level, ok := levels[word]; ok {
 		l := level()
-		if !l.typesNamed { // types are no part of a level
+		if !l.typesNamed { // types aren't part of a level
 			l.types, l.typesNamed = p.types, p.typesNamed
 		}
 		l.minDHBits, l.anyPrime = p.minDHBits, p.anyPrime
@@ -252,7 +253,7 @@ func (p *priority) option(word string) error {
 	return nil
 }
 
-// set adds v at the end of list, or takes it out.
+// set appends vs to list, or removes them.
 func set[T comparable](list *[]T, on bool, vs ...T) error {
 	for _, v := range vs {
 		i := slices.Index(*list, v)
@@ -266,7 +267,7 @@ func set[T comparable](list *[]T, on bool, vs ...T) error {
 	return nil
 }
 
-// change turns what word stands for on or off.
+// change turns on or off what word stands for.
 func (p *priority) change(word string, on bool) error {
 	all := normal()
 	switch word {
@@ -333,7 +334,7 @@ func (p *priority) change(word string, on bool) error {
 	return nil
 }
 
-// policy puts together what can be used together, and drops the rest.
+// policy combines what can be used together, and drops the rest.
 func (p *priority) policy() (Policy, error) {
 	out := Policy{
 		Groups: p.groups, SignatureSchemes: p.schemes, CertificateTypes: p.types,
@@ -410,7 +411,7 @@ func isRSA(s wire.SignatureScheme) bool {
 	return isPSS(s) || s == wire.RSAPKCS1SHA256 || s == wire.RSAPKCS1SHA384 || s == wire.RSAPKCS1SHA512
 }
 
-// String says in one line what p comes to, for people.
+// String describes p in one line, for people.
 func (p Policy) String() string {
 	p = p.complete()
 	var b strings.Builder

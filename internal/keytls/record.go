@@ -12,21 +12,22 @@ import (
 )
 
 const (
-	// maxUseless is how many records or messages in a row may bring nothing:
+	// maxUseless is how many records or messages in a row may be of no use:
 	// empty ones, ChangeCipherSpecs, KeyUpdates, tickets, user_canceled.
 	maxUseless = 32
 
-	// idleBuffer is how many bytes a connection that waits for a record
-	// holds; it grows to a record's size when one comes that is larger.
+	// idleBuffer is the size in bytes of the buffer of a connection that waits
+	// for a record; it grows to the size of a larger record that arrives.
 	idleBuffer = 1024
 
-	// writeBuffer is how many bytes of records are gathered before they are
+	// writeBuffer is how many bytes of records are collected before they are
 	// written: four of the largest.
 	writeBuffer = 4 * (wire.HeaderLen + wire.MaxCiphertext13)
 )
 
-// A lock is a mutex made of a channel of one place: for testing/synctest, who
-// waits for a sync.Mutex is busy, and fake time stands still.
+// A lock is a mutex made of a channel with a buffer of one: to
+// testing/synctest, a goroutine that waits for a sync.Mutex is busy, so fake
+// time would stand still.
 type lock chan struct{}
 
 func (l lock) Lock()   { l <- struct{}{} }
@@ -48,12 +49,12 @@ type reader struct {
 
 	raw        []byte // read from the transport and not yet taken
 	data       []byte // application data not yet read; a part of buf
-	buf        []byte // what raw and data lie in
+	buf        []byte // backs raw and data
 	messages   []byte // handshake messages not yet taken
 	useless    int    // see maxUseless
 	protection schedule.Records
 	traffic    *schedule.Traffic // TLS 1.3
-	noCCS      bool              // ChangeCipherSpec records aren't taken any more, or not yet
+	noCCS      bool              // ChangeCipherSpec records are no longer accepted, or not yet
 }
 
 // A writer is the connection's sending half.
@@ -72,7 +73,7 @@ type writer struct {
 func (r *reader) setTraffic(t *schedule.Traffic) { r.traffic, r.protection = t, t.Protection() }
 func (w *writer) setTraffic(t *schedule.Traffic) { w.traffic, w.protection = t, t.Protection() }
 
-// fail ends reading: it keeps the first reason, and drops keys and data.
+// fail ends reading: it keeps the first error, and drops keys and data.
 func (r *reader) fail(err error) {
 	if r.err == nil {
 		r.err = err
@@ -84,7 +85,7 @@ func (r *reader) fail(err error) {
 	r.raw, r.data, r.buf, r.messages, r.protection, r.traffic = nil, nil, nil, nil, nil, nil
 }
 
-// fail ends writing: it keeps the first reason, and drops the keys.
+// fail ends writing: it keeps the first error, and drops the keys.
 func (w *writer) fail(err error) {
 	if w.err == nil {
 		w.err = err
@@ -95,7 +96,7 @@ func (w *writer) fail(err error) {
 	w.flight, w.protection, w.traffic = nil, nil, nil
 }
 
-// release gives back what only the handshake needed.
+// release frees what only the handshake needed.
 func (c *Conn) release() {
 	if !c.out.held.Load() {
 		c.out.flight = nil
@@ -106,7 +107,7 @@ func (c *Conn) release() {
 	c.in.messages = nil
 }
 
-// fill reads from the transport until n bytes are there.
+// fill reads from the transport until raw has n bytes.
 func (c *Conn) fill(n int) error {
 	r := &c.in
 	if len(r.raw) == 0 {
@@ -131,8 +132,8 @@ func (c *Conn) fill(n int) error {
 	return nil
 }
 
-// readRecord reads one record, opens it and returns its type and content,
-// which is valid until the next call. It deals with alerts, and drops the
+// readRecord reads one record, opens it and returns its type and content, which
+// is valid until the next call. It handles alerts, and drops the
 // ChangeCipherSpec records of TLS 1.3's compatibility mode; in TLS 1.2 it
 // returns those. c.in is locked, or the handshake runs.
 func (c *Conn) readRecord() (wire.ContentType, []byte, error) {
@@ -148,7 +149,8 @@ func (c *Conn) readRecord() (wire.ContentType, []byte, error) {
 			}
 			continue
 		}
-		// A client that can't use the ServerHello has no keys for its alert.
+		// A client that can't use the ServerHello has no keys to protect its
+		// alert.
 		plainAlert := t == wire.TypeAlert && c.role == roleServer && !c.done.Load()
 		if c.in.protection != nil && !plainAlert {
 			if t, fragment, err = c.in.protection.Open(h, fragment); err != nil {
@@ -211,7 +213,7 @@ func (c *Conn) readFragment() (wire.Header, []byte, error) {
 	return h, fragment, nil
 }
 
-// transport words an error of the transport's Read.
+// transport wraps an error from the transport's Read.
 func (c *Conn) transport(err error, inside bool) error {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("reading from %s: %w", c.peer(), err)
@@ -226,7 +228,7 @@ func (c *Conn) transport(err error, inside bool) error {
 	}
 }
 
-// dropChangeCipherSpec checks a ChangeCipherSpec record that means nothing
+// dropChangeCipherSpec checks a ChangeCipherSpec record, which has no meaning
 // (RFC 8446, section 5 and appendix D.4).
 func (c *Conn) dropChangeCipherSpec(fragment []byte) error {
 	switch {
@@ -240,8 +242,8 @@ func (c *Conn) dropChangeCipherSpec(fragment []byte) error {
 	return c.useless("ChangeCipherSpecs")
 }
 
-// handleAlert returns io.EOF for close_notify, nil for an alert that means
-// nothing, and an error for any other.
+// handleAlert returns io.EOF for close_notify, nil for an alert that can be
+// ignored, and an error for any other.
 func (c *Conn) handleAlert(fragment []byte) error {
 	level, a, err := wire.ParseAlert(fragment)
 	if err != nil {
@@ -262,7 +264,8 @@ func (c *Conn) handleAlert(fragment []byte) error {
 	return &AlertError{Alert: a, Remote: true, err: fmt.Errorf("%s refused with the alert %v", c.peer(), a)}
 }
 
-// useless counts what brings the connection no further.
+// useless counts a record or message that gets the connection no further, and
+// returns an error after too many in a row.
 func (c *Conn) useless(what string) error {
 	if c.in.useless++; c.in.useless > maxUseless {
 		return fault(wire.UnexpectedMessage, "%s sent too many %s", c.peer(), what)
@@ -270,8 +273,8 @@ func (c *Conn) useless(what string) error {
 	return nil
 }
 
-// nextMessage takes the next whole message from c.in.messages, or returns nil
-// if it isn't all there yet.
+// nextMessage takes the next message from c.in.messages, or returns nil if it
+// isn't complete yet.
 func (c *Conn) nextMessage() ([]byte, error) {
 	buf := c.in.messages
 	if len(buf) < wire.MessageHeaderLen {
@@ -291,8 +294,8 @@ func (c *Conn) nextMessage() ([]byte, error) {
 	return buf[:n:n], nil
 }
 
-// readMessage reads the next handshake message, with its header, which has to
-// be one of the types wanted.
+// readMessage reads the next handshake message, with its header. It must be of
+// one of the types in want.
 func (c *Conn) readMessage(want ...wire.HandshakeType) ([]byte, error) {
 	for {
 		msg, err := c.nextMessage()
@@ -316,13 +319,13 @@ func (c *Conn) readMessage(want ...wire.HandshakeType) ([]byte, error) {
 		if t != wire.TypeHandshake {
 			return nil, fault(wire.UnexpectedMessage, "%s sent a record of %v where %v belongs", c.peer(), t, want[0])
 		}
-		// This never moves back over messages that were returned.
+		// This never overwrites messages that were returned.
 		c.in.messages = append(c.in.messages, fragment...)
 	}
 }
 
-// atRecordEnd checks that no handshake message is begun where keys change
-// (RFC 8446, section 5.1).
+// atRecordEnd checks that no handshake message has begun where keys change (RFC
+// 8446, section 5.1).
 func (c *Conn) atRecordEnd(after wire.HandshakeType) error {
 	if len(c.in.messages) > 0 {
 		return fault(wire.UnexpectedMessage, "%s sent more in the record that ends with %v", c.peer(), after)
@@ -369,7 +372,7 @@ func (c *Conn) flush() error {
 	w.flight = w.flight[:0]
 	w.held.Store(false)
 	if err != nil {
-		// Part of a record may be out: nothing can follow it.
+		// Part of a record may have been sent: nothing can follow it.
 		w.fail(fmt.Errorf("writing to %s: %w", c.peer(), err))
 	}
 	return w.err
@@ -427,8 +430,8 @@ func (c *Conn) writeData(b []byte, last bool) (written int, err error) {
 	return written, nil
 }
 
-// renewKeys sends a KeyUpdate where the peer asked for one or the keys have
-// served long enough (RFC 8446, sections 4.6.3 and 5.5).
+// renewKeys sends a KeyUpdate if the peer asked for one or the keys have been
+// used long enough (RFC 8446, sections 4.6.3 and 5.5).
 func (c *Conn) renewKeys() error {
 	w := &c.out
 	if c.version == wire.VersionTLS12 && w.protection.Exhausted() {
@@ -460,9 +463,8 @@ func (c *Conn) writeAlert(a wire.Alert) error {
 	return err
 }
 
-// sendAlertFor sends the alert that belongs to err, if one does, and lets
-// nothing be written after it. A Write that is under way is not waited for:
-// its connection is lost anyway.
+// sendAlertFor sends the alert that belongs to err, if any, and ends writing.
+// It doesn't wait for a Write in progress: the connection is lost anyway.
 func (c *Conn) sendAlertFor(err error) {
 	if _, ok := errors.AsType[*AlertError](err); ok && c.out.TryLock() {
 		defer c.out.Unlock()
@@ -470,7 +472,7 @@ func (c *Conn) sendAlertFor(err error) {
 	}
 }
 
-// lastAlert is sendAlertFor while c.out is locked.
+// lastAlert is sendAlertFor for callers that have locked c.out.
 func (c *Conn) lastAlert(err error) {
 	if alert, ok := errors.AsType[*AlertError](err); ok && !alert.Remote {
 		_ = c.writeAlert(alert.Alert)
@@ -483,6 +485,6 @@ var buffers = sync.Pool{New: func() any { return new([writeBuffer]byte) }}
 
 func takeBuffer() []byte { return buffers.Get().(*[writeBuffer]byte)[:] }
 
-// giveBuffer takes back what takeBuffer gave. It has held protected records
-// only (in Seal, payload for a moment), so it isn't overwritten.
+// giveBuffer takes back a buffer from takeBuffer. It isn't wiped, as it has
+// held only protected records (and, for a moment within Seal, payload).
 func giveBuffer(b []byte) { buffers.Put((*[writeBuffer]byte)(b)) }

@@ -14,28 +14,28 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A self-test replays a whole session that was recorded, from the ClientHello
-// to the second close_notify: with the same random numbers, each byte that is
-// sent is known. TestSelfTest records them.
+// A self-test replays a whole recorded session, from the ClientHello to the
+// second close_notify. As it uses the same random numbers, every byte that it
+// should send is known. TestSelfTest makes the recordings.
 
 //go:embed known
 var knownSessions embed.FS
 
-// SelfTestTLS13 replays a session with a peer that has a raw public key, and
-// returns what is wrong with this program.
+// SelfTestTLS13 replays a session with a peer that has a raw public key. An
+// error says what is wrong with this program.
 func SelfTestTLS13() error { return replay("tls13") }
 
 // SelfTestTLS12 is the same with an OpenPGP certificate.
 func SelfTestTLS12() error { return replay("tls12") }
 
-// A known session: what the peer sent, what it got, and who it is. The files
-// have a line of hexadecimal digits for each.
+// A known is a recorded session: what the peer sent, what it received, and its
+// identity. The files have one line for each, the first two in hexadecimal.
 type known struct {
 	sent, got []byte
 	identity  string
 }
 
-// knownSecret is what was handed out.
+// knownSecret is the secret that was handed out.
 const knownSecret = "the quick brown fox"
 
 func readKnown(name string) (k known, err error) {
@@ -76,7 +76,7 @@ func (k known) replay() error {
 	return nil
 }
 
-// handOutKnown is a session of a server with the random numbers of the
+// handOutKnown runs a server's session with the random numbers of the
 // recordings.
 func handOutKnown(peer net.Conn) (identity string, err error) {
 	c := Client(peer, &Config{HoldFinished: true, random: new(counting)})
@@ -91,7 +91,7 @@ func handOutKnown(peer net.Conn) (identity string, err error) {
 	return fmt.Sprintf("%v %v", id.KeyID, id.Fingerprint), nil
 }
 
-// counting makes the bytes 1, 2, 3 … for what is random otherwise.
+// counting yields the bytes 1, 2, 3 … in place of random ones.
 type counting struct{ last byte }
 
 func (n *counting) read(b []byte) {
@@ -116,7 +116,7 @@ func (n *counting) exchange(g wire.Group) (*exchange, error) {
 	return exchangeWith(g, key), nil
 }
 
-// A recordedPeer says what it has said before, and remembers what it hears.
+// A recordedPeer sends what was recorded, and keeps what it receives.
 type recordedPeer struct {
 	says  *bytes.Reader
 	heard bytes.Buffer

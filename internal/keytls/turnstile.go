@@ -8,25 +8,27 @@ import (
 	"time"
 )
 
-// A turnstile lets few do something at once. Who waits costs no processor time.
+// A turnstile limits how many goroutines do something at once. Waiting costs no
+// processor time.
 type turnstile struct {
 	places chan struct{}
-	wait   time.Duration // at most, for a place
+	wait   time.Duration // the longest wait for a place
 }
 
 func newTurnstile(places int, wait time.Duration) *turnstile {
 	return &turnstile{make(chan struct{}, places), wait}
 }
 
-// old is what all work with keys of the old generation goes through: for one
-// connection, a peer that nobody knows can ask for some tenths of a second of
-// it, by a certificate with many signatures or a group of its own. So half of
-// the processors always remain for the others.
+// old is the turnstile for all work with keys of the old generation: with one
+// connection, an unknown peer can cause some tenths of a second of that, by a
+// certificate with many signatures or a DH group of its own. So half of the
+// processors always remain for other work.
 var old = newTurnstile(max(1, runtime.GOMAXPROCS(0)/2), 4*time.Second)
 
 var errCrowd = errors.New("too many handshakes of TLS 1.2 at once")
 
-// pass calls f when there is a place, or returns errCrowd.
+// pass calls f once there is a place, or returns errCrowd after the longest
+// wait.
 func (s *turnstile) pass(f func()) error {
 	select {
 	case s.places <- struct{}{}:
@@ -44,20 +46,20 @@ func (s *turnstile) pass(f func()) error {
 	return nil
 }
 
-// A queue lets few compute at once, the oldest connection first. Go's scheduler
-// knows no order: of hundreds that ask at once, some would wait for twice as
-// long as the others.
+// A queue limits how many connections compute at once, and serves the oldest
+// first. Go's scheduler keeps no such order: of hundreds of connections at
+// once, some would wait twice as long as others.
 type queue struct {
 	mu      sync.Mutex
 	places  int // free
 	waiting waiters
 }
 
-// handshakes is what the key exchanges of TLS 1.3 wait in. Whoever is through
-// computes, and waits for nobody.
+// handshakes is the queue for the key exchanges of TLS 1.3. A connection that
+// has got through it computes, and waits for nobody.
 var handshakes = &queue{places: runtime.GOMAXPROCS(0)}
 
-// pass calls f when it is the turn of the connection with this number: no
+// pass calls f when it is the turn of the connection with this number: when no
 // older one waits.
 func (q *queue) pass(number uint64, f func()) {
 	q.enter(number)
@@ -71,7 +73,7 @@ func (q *queue) enter(number uint64) {
 	q.mu.Lock()
 	heap.Push(&q.waiting, w)
 	q.mu.Unlock()
-	runtime.Gosched() // those that can run, and don't wait here yet, may be older
+	runtime.Gosched() // goroutines that are ready to run, but don't wait here yet, may be older
 	q.next()
 	w.turn.Lock() // until it is next
 }
@@ -83,7 +85,7 @@ func (q *queue) leave() {
 	q.next()
 }
 
-// next gives a place to the oldest, if there is one.
+// next gives a free place, if there is one, to the oldest waiter.
 func (q *queue) next() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -96,7 +98,7 @@ func (q *queue) next() {
 // A waiter is a connection in a queue.
 type waiter struct {
 	number uint64
-	turn   sync.Mutex // not a channel: those of testing/synctest don't leave their bubble
+	turn   sync.Mutex // not a channel: in testing/synctest, channels can't leave their bubble
 }
 
 // waiters is a heap: the lowest number comes first.

@@ -45,15 +45,16 @@ const (
 // ParseOpenPGP reads cert, the packets of one certificate as "gpg --export"
 // writes them.
 //
-// It wants one version 4 primary key (RSA or DSA of at least 2048 bits, or
+// It requires one version 4 primary key (RSA or DSA of at least 2048 bits, or
 // ECDSA over P-256, P-384 or P-521), at least one user ID with a
-// self-signature, and a binding signature for each subkey. Whatever claims to
-// be made by the primary key has to verify: a certificate with one good and
-// one broken self-signature is refused. Signatures by others are skipped:
+// self-signature, and a binding signature for each subkey. Every signature that
+// claims to be made by the primary key must verify: a certificate with one good
+// and one broken self-signature is refused. Signatures by others are skipped:
 // they decide nothing here.
 //
-// The key's identity is the fingerprint of the primary key. It doesn't look
-// at the clock: Key.Validity says what the certificate says of time.
+// The key's identity is the fingerprint of the primary key. ParseOpenPGP
+// doesn't look at the clock: Key.Validity is the time for which the certificate
+// claims to be valid.
 func ParseOpenPGP(cert []byte) (*Key, error) {
 	packets, err := splitOpenPGP(cert)
 	if err != nil {
@@ -78,8 +79,8 @@ type rawPacket struct {
 	raw  []byte // with its header
 }
 
-// splitOpenPGP takes cert apart into packets (RFC 4880, section 4.2), and
-// knows no partial or indeterminate lengths, which belong to data only.
+// splitOpenPGP splits cert into packets (RFC 4880, section 4.2). It refuses
+// partial and indeterminate lengths, which are for data only.
 func splitOpenPGP(cert []byte) ([]rawPacket, error) {
 	if len(cert) == 0 {
 		return nil, errors.New("an empty certificate")
@@ -182,7 +183,7 @@ type certificate struct {
 
 	subject  subject // what the signatures that follow are about
 	verified int     // signatures checked so far
-	users    int     // user IDs with a self-signature that stands
+	users    int     // user IDs with a valid self-signature
 	selfs    []*packet.Signature
 }
 
@@ -214,7 +215,8 @@ func (c *certificate) readPrimary(p rawPacket) error {
 	hashKey(h, p.body)
 	fingerprint := keyid.Fingerprint(h.Sum(nil))
 	if !bytes.Equal(pgp.Fingerprint, fingerprint[:]) {
-		// go-crypto computes it from what it understood: there was more.
+		// go-crypto computes the fingerprint from what it has parsed: there was
+		// more.
 		return errors.New("a primary key with trailing bytes")
 	}
 	c.key.Identity.Fingerprint = fingerprint
@@ -227,8 +229,8 @@ func (c *certificate) readPrimary(p rawPacket) error {
 	return nil
 }
 
-// publicKey returns what go-crypto read as a key of the standard library, and
-// checks its size and parameters.
+// publicKey returns the key that go-crypto has read as one of the standard
+// library's types, and checks its size and parameters.
 func publicKey(pgp *packet.PublicKey) (crypto.PublicKey, error) {
 	switch k := pgp.PublicKey.(type) {
 	case *rsa.PublicKey:
@@ -259,9 +261,9 @@ func publicKey(pgp *packet.PublicKey) (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("a primary key of OpenPGP's algorithm %d; RSA, DSA and ECDSA are known", pgp.PubKeyAlgo)
 }
 
-// checkDSA holds k to FIPS 186-4, section 4.2 (sizes) and appendix A.2 (that
-// generator and value are in range); primality isn't checked, because who
-// makes his own key bad only harms himself.
+// checkDSA checks k against FIPS 186-4, section 4.2 (sizes) and appendix A.2
+// (that generator and value are in range). Primality isn't checked: those who
+// make a bad key for themselves harm only themselves.
 func checkDSA(k *dsa.PublicKey) error {
 	one := big.NewInt(1)
 	l, n := k.P.BitLen(), k.Q.BitLen()
@@ -276,7 +278,7 @@ func checkDSA(k *dsa.PublicKey) error {
 	return nil
 }
 
-// readPacket takes the next packet after the primary key.
+// readPacket handles the next packet after the primary key.
 func (c *certificate) readPacket(p rawPacket) error {
 	switch p.tag {
 	case tagSignature:
@@ -285,7 +287,7 @@ func (c *certificate) readPacket(p rawPacket) error {
 		return c.next(subject{tag: p.tag, body: p.body, name: fmt.Sprintf("user ID %.64q", p.body)})
 	case tagUserAttribute:
 		return c.next(subject{tag: p.tag, body: p.body, name: "user attribute"})
-	default: // splitOpenPGP lets nothing else through than a subkey
+	default: // a subkey: splitOpenPGP lets nothing else through
 		if len(p.body) == 0 || p.body[0] != 4 {
 			return errors.New("a subkey that isn't of version 4")
 		}
@@ -303,7 +305,7 @@ func (c *certificate) next(s subject) error {
 			return errors.New("a subkey without a binding signature")
 		}
 		// Subkeys don't sign here: their flags, expiry and revocation say
-		// nothing of the primary key.
+		// nothing about the primary key.
 		return nil
 	case tagUserID, tagUserAttribute:
 		if done.newest == nil || !done.revoked.Before(done.newest.CreationTime) && !done.revoked.IsZero() {
@@ -338,7 +340,7 @@ func (c *certificate) readSignature(p rawPacket) error {
 	parsed, err := packet.Read(bytes.NewReader(p.raw))
 	if err != nil {
 		if _, unsupported := errors.AsType[pgperrors.UnsupportedError](err); unsupported && typ != sigRevokesKey {
-			return nil // by a key or in a way that we don't know: it vouches for nothing
+			return nil // by an unknown key or in an unknown way: it vouches for nothing
 		}
 		return fmt.Errorf("a signature (type 0x%02x) that can't be read: %v", typ, err)
 	}
@@ -348,8 +350,8 @@ func (c *certificate) readSignature(p rawPacket) error {
 	}
 	if !c.claimedSelf(sig) {
 		if typ == sigRevokesKey {
-			// By a designated revoker (RFC 4880, section 5.2.3.15), whose
-			// key isn't at hand. Who sends it along means it.
+			// By a designated revoker (RFC 4880, section 5.2.3.15), whose key
+			// we don't have. As the peer itself sends it, it counts.
 			c.revoke(sig.CreationTime)
 		}
 		return nil
@@ -399,7 +401,7 @@ func (c *certificate) readSignature(p rawPacket) error {
 }
 
 // signatureType returns the type of a signature packet of version 3 or later
-// (RFC 4880, sections 5.2.2 and 5.2.3) before anything else of it is read.
+// (RFC 4880, sections 5.2.2 and 5.2.3) before the rest of it is read.
 func signatureType(body []byte) (byte, bool) {
 	at := 1
 	if len(body) > 0 && body[0] < 4 {
@@ -421,7 +423,7 @@ func (c *certificate) claimedSelf(sig *packet.Signature) bool {
 }
 
 // signatureHash returns the hash that a self-signature uses. SHA-1 is good
-// enough here and nowhere else: old gpg signed its own keys so, and a
+// enough here and nowhere else: old versions of gpg signed keys with it, and a
 // collision gains nothing, as the key that matters is looked up by its
 // fingerprint.
 func signatureHash(sig *packet.Signature) (hash.Hash, error) {
@@ -432,7 +434,7 @@ func signatureHash(sig *packet.Signature) (hash.Hash, error) {
 	return nil, fmt.Errorf("a self-signature with %v", sig.Hash)
 }
 
-// hashKey writes a version 4 key as signatures and fingerprints take it (RFC
+// hashKey hashes a version 4 key in the way of signatures and fingerprints (RFC
 // 4880, sections 5.2.4 and 12.2), from the bytes that were sent.
 func hashKey(h hash.Hash, body []byte) {
 	h.Write([]byte{0x99, byte(len(body) >> 8), byte(len(body))})
@@ -446,9 +448,9 @@ func (c *certificate) revoke(t time.Time) {
 	}
 }
 
-// finish judges the last component, and sums up what the self-signatures
-// that stand say of time. Of several it takes the strictest: the key is valid
-// from when the last of them was made, until the first of them ends.
+// finish judges the last component, and combines what the valid self-signatures
+// say about time. The strictest counts: the key is valid from when the last of
+// them was made until the first of them expires.
 func (c *certificate) finish() (*Key, error) {
 	if err := c.next(subject{}); err != nil {
 		return nil, err

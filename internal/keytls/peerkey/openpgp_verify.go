@@ -14,9 +14,10 @@ import (
 type dsaSignature struct{ R, S *big.Int }
 
 // Verify12 checks the signature sig of message under the scheme s by the rules
-// of TLS 1.2: RSA signs PKCS #1 v1.5 or PSS, a scheme's curve says nothing and
-// only its hash counts (RFC 8446, section 4.2.3), and DSA exists. MD5 and
-// SHA-1 are in no scheme that is known here. A wrong signature is ErrSignature.
+// of TLS 1.2: RSA signs PKCS #1 v1.5 or PSS, a scheme's curve has no meaning
+// and only its hash counts (RFC 8446, section 4.2.3), and DSA exists. No scheme
+// that is known here uses MD5 or SHA-1. For a wrong signature it returns
+// ErrSignature.
 func Verify12(public crypto.PublicKey, s wire.SignatureScheme, message, sig []byte) error {
 	switch k := public.(type) {
 	case *dsa.PublicKey:

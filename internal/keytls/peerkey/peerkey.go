@@ -1,5 +1,5 @@
-// Package peerkey turns what a peer shows in its certificate message into a
-// public key, the identity that it stands for, and checks of signatures.
+// Package peerkey reads the key in a peer's certificate message, with the
+// identity that it stands for, and verifies and makes signatures.
 package peerkey
 
 import (
@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// MinRSABits and MaxRSABits bound the moduli of RSA keys: below is too
-	// weak, above costs too much time to verify.
+	// MinRSABits and MaxRSABits limit the moduli of RSA keys: a smaller one is
+	// too weak, a larger one takes too long to verify.
 	MinRSABits = 2048
 	MaxRSABits = 8192
 
@@ -32,8 +32,8 @@ const (
 // A Key is a peer's public key.
 type Key struct {
 	Public   crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey, *rsa.PublicKey, or of OpenPGP *dsa.PublicKey
-	Identity keyid.Identity   // who it is, as the certificate's type counts it
-	Validity keyid.Validity   // what the key says of its own life; zero for a raw public key
+	Identity keyid.Identity   // of the kind that belongs to the certificate's type
+	Validity keyid.Validity   // the time for which the key claims to be valid; zero for a raw public key
 }
 
 // ParseSPKI reads a raw public key: a DER SubjectPublicKeyInfo (RFC 5280,
@@ -61,7 +61,8 @@ func ParseSPKI(der []byte) (*Key, error) {
 const ed25519Prefix = "\x30\x2A\x30\x05\x06\x03\x2B\x65\x70\x03\x21\x00"
 
 func parsePublic(der []byte) (crypto.PublicKey, error) {
-	// What nearly every client has needs no parser of all that X.509 allows.
+	// The key of nearly every client needs no parser for everything that X.509
+	// allows.
 	if rest, ok := bytes.CutPrefix(der, []byte(ed25519Prefix)); ok && len(rest) == ed25519.PublicKeySize {
 		return ed25519.PublicKey(bytes.Clone(rest)), nil
 	}
@@ -76,7 +77,7 @@ func MarshalSPKI(public crypto.PublicKey) ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(public)
 }
 
-// Check returns an error for a key of an algorithm or a size that isn't taken.
+// Check returns an error for a key whose algorithm or size isn't accepted.
 func Check(public crypto.PublicKey) error {
 	switch k := public.(type) {
 	case ed25519.PublicKey:
@@ -99,7 +100,7 @@ func Check(public crypto.PublicKey) error {
 	return fmt.Errorf("a public key of type %T isn't one of Ed25519, ECDSA and RSA", public)
 }
 
-// A scheme is what a signature scheme asks of key, hash and padding.
+// A scheme is what a signature scheme requires of key, hash and padding.
 type scheme struct {
 	hash  crypto.Hash
 	curve elliptic.Curve // of ECDSA

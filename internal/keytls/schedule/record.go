@@ -28,14 +28,17 @@ type Records interface {
 }
 
 var (
-	// ErrMAC is a record that the keys don't open; alert bad_record_mac.
+	// ErrMAC is the error for a record that fails authentication; alert
+	// bad_record_mac.
 	ErrMAC = errors.New("a record fails authentication")
-	// ErrOverflow is a record that is too long; alert record_overflow.
+	// ErrOverflow is the error for a record that is too long; alert
+	// record_overflow.
 	ErrOverflow = errors.New("a record is too long")
-	// ErrUnexpected is a record that can't stand where it stands; alert
-	// unexpected_message.
+	// ErrUnexpected is the error for a record that must not come at this point;
+	// alert unexpected_message.
 	ErrUnexpected = errors.New("a record of an unexpected type")
-	// ErrExhausted is a key that has protected as many records as it may.
+	// ErrExhausted is the error for a key that has protected as many records as
+	// it may.
 	ErrExhausted = errors.New("the traffic keys have protected as many records as they may")
 )
 
@@ -50,7 +53,7 @@ type Protection struct {
 
 var _ Records = (*Protection)(nil)
 
-// newProtection keeps neither key nor iv.
+// newProtection keeps no reference to key.
 func newProtection(s *Suite, key []byte, iv [nonceLen]byte) *Protection {
 	aead, err := s.aead(key)
 	if err != nil {
@@ -67,7 +70,7 @@ func newProtection(s *Suite, key []byte, iv [nonceLen]byte) *Protection {
 func (p *Protection) Format(f fmt.State, _ rune) { redact(f, "record protection") }
 
 // Exhausted reports whether the next record needs a KeyUpdate first. Two
-// records are kept back: the KeyUpdate itself, and an alert.
+// records are reserved: the KeyUpdate itself, and an alert.
 func (p *Protection) Exhausted() bool { return p.seq >= p.limit-2 }
 
 // nonce returns the next record's nonce (RFC 8446, section 5.3) and counts it.

@@ -1,9 +1,10 @@
-// Package schedule makes TLS's keys and uses them: the key schedule of TLS 1.3
-// (RFC 8446, section 7), and the protection of records.
+// Package schedule derives and uses TLS's keys: the key schedules of TLS 1.3
+// (RFC 8446, section 7) and TLS 1.2 (RFC 5246, section 8.1), and the protection
+// of records.
 //
 // Each stage of the schedule is a type of its own, and only the stage before
-// can make it. Nothing here has a goroutine, a clock or I/O. However a value
-// that holds a key is printed, the key isn't.
+// can make it. Nothing here has a goroutine, a clock or I/O. No way of printing
+// a value that holds a key prints the key.
 package schedule
 
 import (
@@ -33,7 +34,7 @@ type Suite struct {
 
 	hashLen int // bytes
 
-	// What the key schedule makes of no secret at all, so that it is the same
+	// What the key schedule derives without any secret, so that it is the same
 	// for all connections.
 	zeros, emptyHash, earlySalt []byte
 }
@@ -54,7 +55,7 @@ func newSuite(id wire.Suite, newHash func() hash.Hash, keyLen int, aead func([]b
 }
 
 // ForSuite returns the suite of TLS 1.3 with the given code point, or an error
-// that says that it isn't known.
+// if it isn't known.
 func ForSuite(id wire.Suite) (*Suite, error) {
 	if s, ok := suites[id]; ok {
 		return s, nil

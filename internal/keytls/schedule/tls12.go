@@ -38,7 +38,7 @@ type Suite12 struct {
 	records uint64 // how many one key may protect; 0: as many as can be counted
 }
 
-// A Signer is the kind of key that a suite of TLS 1.2 asks of the server.
+// A Signer is the kind of key that a suite of TLS 1.2 requires of the server.
 type Signer uint8
 
 // The kinds of keys.
@@ -81,7 +81,7 @@ func init() {
 }
 
 // ForSuite12 returns the suite of TLS 1.2 with the given code point, or an
-// error that says that it isn't known.
+// error if it isn't known.
 func ForSuite12(id wire.Suite) (*Suite12, error) {
 	if s, ok := suites12[id]; ok {
 		return s, nil
@@ -100,12 +100,12 @@ type Premaster struct {
 
 // NewPremaster starts the schedule from the shared secret of the key exchange,
 // which it owns from then on. Leading zero bytes of a DHE secret must have been
-// taken off (RFC 5246, section 8.1.2); those of an ECDHE secret stay (RFC 8422,
+// removed (RFC 5246, section 8.1.2); those of an ECDHE secret stay (RFC 8422,
 // section 5.10).
 func NewPremaster(s *Suite12, shared []byte) *Premaster { return &Premaster{s, secret.New(shared)} }
 
-// Extended makes the master secret from the hash of ClientHello up to and with
-// ClientKeyExchange (RFC 7627, section 4). It wipes p.
+// Extended makes the master secret from the hash of ClientHello up to and
+// including ClientKeyExchange (RFC 7627, section 4). It wipes p.
 func (p *Premaster) Extended(session []byte) *Master {
 	return p.master("extended master secret", session)
 }
@@ -147,7 +147,7 @@ func (m *Master) Finished(client bool, transcript []byte) []byte {
 	return out
 }
 
-// Protections returns what protects the records that the client and that the
+// Protections returns the protection of the records that the client and the
 // server send (RFC 5246, section 6.3), both at sequence number 0.
 func (m *Master) Protections(client, server [32]byte) (fromClient, fromServer *Protection12) {
 	secret.Do(func() { fromClient, fromServer = m.protections(client, server) })
@@ -179,7 +179,7 @@ func (p Premaster) Format(f fmt.State, _ rune) { redact(f, "premaster secret") }
 // Format prints no key.
 func (m Master) Format(f fmt.State, _ rune) { redact(f, "master secret") }
 
-// prf fills out (RFC 5246, section 5: P_hash is the PRF of TLS 1.2).
+// prf fills out with the PRF of TLS 1.2, P_hash (RFC 5246, section 5).
 func prf(s *Suite12, out, key []byte, label string, seed []byte) {
 	seed = append([]byte(label), seed...)
 	mac := hmac.New(s.newHash, key)

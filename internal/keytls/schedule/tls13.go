@@ -18,8 +18,8 @@ import (
 //
 // A stage is used up by making the next one.
 
-// Early is the first stage. Without a PSK it holds no secret: only the hash
-// decides.
+// Early is the first stage. Without a PSK it holds no secret: it depends only
+// on the suite.
 type Early struct{ suite *Suite }
 
 // NewEarly starts the schedule for a suite.
@@ -30,7 +30,7 @@ type Handshake struct {
 	Client, Server Traffic // client_ and server_handshake_traffic_secret
 
 	suite *Suite
-	salt  secret.Secret // of the next stage's extraction
+	salt  secret.Secret // for the next stage's extraction
 }
 
 // Application is the last stage: it has the keys of application data.
@@ -61,8 +61,8 @@ func (e Early) handshake(shared, transcript []byte) *Handshake {
 }
 
 // Application makes the last stage from the hash of ClientHello..server
-// Finished. The handshake's own traffic secrets stay usable until wiped; h can
-// make nothing more.
+// Finished. The handshake's own traffic secrets stay usable until wiped; h
+// can't be used again otherwise.
 func (h *Handshake) Application(transcript []byte) (a *Application) {
 	secret.Do(func() { a = h.application(transcript) })
 	return a
@@ -92,7 +92,7 @@ func (h *Handshake) Wipe() {
 type Traffic struct {
 	suite    *Suite
 	secret   secret.Secret
-	finishes bool      // it is of the Handshake stage: Finished will be asked for
+	finishes bool      // it is of the Handshake stage: Finished will be called
 	x        *expander // of secret, kept from Protection to Finished
 }
 
@@ -164,15 +164,15 @@ func redact(w io.Writer, what string) { _, _ = io.WriteString(w, "["+what+"]") }
 func extract(s *Suite, ikm, salt []byte) []byte {
 	prk, err := hkdf.Extract(s.newHash, ikm, salt)
 	if err != nil {
-		panic("keytls/schedule: " + err.Error()) // it fails for lengths that never come here
+		panic("keytls/schedule: " + err.Error()) // it fails only for lengths that don't occur here
 	}
 	return prk
 }
 
-// An expander makes what follows from one secret by HKDF-Expand-Label (RFC
-// 8446, section 7.1). All of it is at most one hash long, so that HKDF-Expand
-// is one HMAC (RFC 5869, section 2.3), for which crypto/hkdf would hash the
-// secret anew each time.
+// An expander derives keys from one secret with HKDF-Expand-Label (RFC 8446,
+// section 7.1). Each is at most one hash long, so HKDF-Expand is one HMAC (RFC
+// 5869, section 2.3), for which crypto/hkdf would hash the secret anew each
+// time.
 type expander struct {
 	suite *Suite
 	mac   hash.Hash // its key is the secret
@@ -198,7 +198,7 @@ func (x *expander) label(label string, context []byte, length int) []byte {
 	b = append(append(b, "tls13 "...), label...)
 	b = append(append(b, byte(len(context))), context...)
 	b = append(b, 1) // the number of the block
-	x.mac.Reset()    // the first one has the HMAC remember what it hashed of its key
+	x.mac.Reset()    // the first Reset has the HMAC save its state after hashing the key
 	x.mac.Write(b)
 	return x.mac.Sum(x.out[:0])[:length]
 }
@@ -210,7 +210,7 @@ func (x *expander) secret(label string, transcript []byte) secret.Secret {
 
 func (x *expander) wipe() { clear(x.out[:]) }
 
-// expandLabel is HKDF-Expand-Label for a secret of which nothing else is made.
+// expandLabel is HKDF-Expand-Label for a secret that is used for nothing else.
 func expandLabel(s *Suite, secret []byte, label string, context []byte, length int) []byte {
 	x := newExpander(s, secret)
 	defer x.wipe()

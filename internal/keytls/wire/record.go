@@ -3,8 +3,8 @@ package wire
 const (
 	// HeaderLen is the length in bytes of a record's header.
 	HeaderLen = 5
-	// MaxPlaintext is the most bytes that a record's fragment may have
-	// (RFC 8446, section 5.1).
+	// MaxPlaintext is the maximum length of a record's fragment in bytes (RFC
+	// 8446, section 5.1).
 	MaxPlaintext = 1 << 14
 	// MaxCiphertext13 and MaxCiphertext12 are the same for protected records
 	// (RFC 8446, section 5.2, and RFC 5246, section 6.2.3).
@@ -12,7 +12,7 @@ const (
 	MaxCiphertext12 = MaxPlaintext + 2048
 )
 
-// A Header is what comes before a record's fragment.
+// A Header precedes a record's fragment.
 type Header struct {
 	Type    ContentType
 	Version Version // legacy_record_version

@@ -2,7 +2,7 @@
 // handshake messages and the bodies of extensions, of TLS 1.3 (RFC 8446) and
 // of what TLS 1.2 shares with it. It is pure: no I/O, no clock, no state.
 //
-// Every parser takes the whole of its input: a strict prefix is an error, and
+// Every parser consumes its whole input: a truncated message is an error, and
 // so are trailing bytes. Parsed values hold slices of the input.
 package wire
 
@@ -11,7 +11,7 @@ import (
 	"fmt"
 )
 
-// A Version is a TLS version as it stands on the wire.
+// A Version is a TLS version in its form on the wire.
 type Version uint16
 
 const (
@@ -180,7 +180,7 @@ func (s SignatureScheme) String() string {
 	return fmt.Sprintf("signature scheme %#04x", uint16(s))
 }
 
-// A CertificateType is how a peer shows its public key (RFC 7250, section 3,
+// A CertificateType is how a peer presents its public key (RFC 7250, section 3,
 // and RFC 6091, section 3.1).
 type CertificateType uint8
 
@@ -257,14 +257,14 @@ func (t HandshakeType) String() string {
 // decode_error (RFC 8446, section 6.2).
 var ErrMalformed = errors.New("malformed")
 
-// ErrDuplicate is wrapped where a list holds twice what it may hold once; the
-// alert for it is illegal_parameter.
+// ErrDuplicate is wrapped by the error for a list that holds something twice
+// that it may hold only once; the alert for it is illegal_parameter.
 var ErrDuplicate = errors.New("duplicate")
 
 func malformed(what string) error { return malformedError(what) }
 
-// A malformedError says what is malformed. Its text is made only if somebody
-// reads it: parsers make the error before they know whether there is one.
+// A malformedError says what is malformed. Its text is built only if it is
+// read: parsers create the error before they know whether there is one.
 type malformedError string
 
 func (e malformedError) Error() string { return string(e) + " is " + ErrMalformed.Error() }
