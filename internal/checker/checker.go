@@ -1,7 +1,7 @@
-// Package checker runs checker commands: those that tell whether a client is
-// still where it was. Under systemd the daemon asks a privileged helper over
-// a private socket, as it may start nothing itself; a daemon started by hand
-// runs them as plain children.
+// Package checker runs checker commands, which tell whether a client is still
+// up. Under systemd the daemon may not start processes, so it asks a privileged
+// helper over a private socket; a daemon started by hand runs them as plain
+// child processes.
 package checker
 
 import (
@@ -15,7 +15,7 @@ import (
 	"mandos/internal/client"
 )
 
-// Limits of a Request and of what comes back.
+// Limits of a Request and of its result.
 const (
 	MaxClient  = 4 << 10 // bytes in a client's name
 	MaxCommand = 16 << 10
@@ -27,12 +27,12 @@ const (
 // A Request asks for one run of a client's checker.
 type Request struct {
 	Client  string        // its name
-	Command string        // for /bin/sh -c, variables expanded and quoted
-	Limit   time.Duration // after this the command is killed with all its children
+	Command string        // for /bin/sh -c, with its variables expanded and quoted
+	Limit   time.Duration // after this the command is killed along with all its children
 }
 
-// Validate says what is wrong with r, if anything. The helper runs nothing
-// that doesn't pass.
+// Validate returns an error if r is not acceptable. The helper doesn't run such
+// a request.
 func (r Request) Validate() error {
 	text := func(what, s string, limit int) error {
 		switch {
@@ -54,20 +54,20 @@ func (r Request) Validate() error {
 	return errors.Join(text("client's name", r.Client, MaxClient), text("command", r.Command, MaxCommand), limit)
 }
 
-// A Runner runs checkers. An error means that the command could not be run
-// or was given up: it says nothing about the client. When ctx ends, the
-// command is killed with all its children.
+// A Runner runs checkers. An error means that the command could not be run or
+// was abandoned; it says nothing about the client. When ctx ends, the command
+// is killed along with all its children.
 type Runner interface {
 	Run(ctx context.Context, r Request) (client.CheckResult, error)
 }
 
-// Checks runs the checkers of the registry's clients by way of a Runner.
+// Checks runs the checkers of the registry's clients with a Runner.
 type Checks struct{ Runner Runner }
 
-// Validate says what keeps a template from being expanded and run.
+// Validate returns an error if template can't be expanded and run.
 func (Checks) Validate(template string) error { return Validate(template) }
 
-// Expand replaces each %(name)s of template by its value, quoted.
+// Expand replaces each %(name)s in template with its value, quoted.
 func (Checks) Expand(template string, values map[string]string) (string, error) {
 	return Expand(template, values)
 }
@@ -77,7 +77,7 @@ func (c Checks) Run(ctx context.Context, name, command string, limit time.Durati
 	return c.Runner.Run(ctx, Request{name, command, min(max(limit, MinLimit), MaxLimit)})
 }
 
-// printable escapes what could disturb a terminal or forge a line of a log.
+// printable escapes whatever could disturb a terminal or forge a line of a log.
 func printable(output []byte) string {
 	var b strings.Builder
 	for len(output) > 0 {
@@ -97,15 +97,16 @@ func printable(output []byte) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// isControl reports C0, DEL, C1, and the marks that turn the direction of
-// text or end a line without being a control character.
+// isControl reports whether c is in C0 or C1, is DEL, or is one of the marks
+// that change the direction of text or end a line without being control
+// characters.
 func isControl(c rune) bool {
 	return c < 0x20 || 0x7f <= c && c < 0xa0 ||
 		0x200e <= c && c <= 0x200f || 0x2028 <= c && c <= 0x202e || 0x2066 <= c && c <= 0x2069
 }
 
 // outputKeeper is an io.Writer that keeps the first MaxOutput bytes and
-// swallows the rest.
+// discards the rest.
 type outputKeeper struct{ kept []byte }
 
 func (k *outputKeeper) Write(p []byte) (int, error) {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Variables are the names that a checker's command line may hold as
-// %(name)s. The one who expands gives each of them a value;
-// dbus_object_path has one with --no-dbus, too.
+// Variables are the names that a checker's command line may contain as
+// %(name)s. Whoever calls Expand must supply a value for each of them;
+// dbus_object_path has one even with --no-dbus.
 var Variables = []string{
 	"approval_delay", "approval_duration", "created", "dbus_object_path",
 	"enabled", "expires", "fingerprint", "host", "interval", "key_id",
@@ -17,9 +17,10 @@ var Variables = []string{
 	"timeout",
 }
 
-// Expand replaces each %(name)s of template by the value of that name,
-// quoted for the shell, and each %% by %, as Python's % operator does with a
-// mapping. Any other use of % is an error, and so is a name that vars lacks.
+// Expand replaces each %(name)s in template with the value of that name in
+// vars, quoted for the shell, and each %% with %, as Python's % operator does
+// with a mapping. Any other use of % is an error, and so is a name that is not
+// in vars.
 func Expand(template string, vars map[string]string) (string, error) {
 	var b strings.Builder
 	err := scan(template, func(text, name string) error {
@@ -40,8 +41,8 @@ func Expand(template string, vars map[string]string) (string, error) {
 	return b.String(), nil
 }
 
-// Validate says what keeps template from being expanded with Variables and
-// run by a shell, or returns nil.
+// Validate returns an error if template can't be expanded with Variables and
+// run by a shell.
 func Validate(template string) error {
 	if strings.ContainsRune(template, 0) {
 		return errors.New("a command line can't hold a NUL")
@@ -54,7 +55,7 @@ func Validate(template string) error {
 	})
 }
 
-// Uses reports whether template, which Validate takes, holds %(name)s.
+// Uses reports whether template, which must be valid, contains %(name)s.
 func Uses(template, name string) bool {
 	found := false
 	_ = scan(template, func(_, n string) error {
@@ -64,8 +65,8 @@ func Uses(template, name string) bool {
 	return found
 }
 
-// scan calls yield with each piece of plain text and the name that follows
-// it, which is empty after the last piece and after a %%.
+// scan calls yield with each piece of plain text and the name after it, which
+// is empty after the last piece and after a %%.
 func scan(template string, yield func(text, name string) error) error {
 	for {
 		text, rest, found := strings.Cut(template, "%")
@@ -93,7 +94,7 @@ func scan(template string, yield func(text, name string) error) error {
 	}
 }
 
-// clip shortens s to what an error message can bear.
+// clip shortens s for an error message.
 func clip(s string) string {
 	const most = 20
 	runes := []rune(s)

@@ -12,14 +12,14 @@ import (
 	"mandos/internal/client"
 )
 
-// A Local runs commands as children of this process, each in a process group
-// of its own: for a daemon that was started by hand.
+// A Local runs commands as children of this process, each in its own process
+// group. It is for a daemon that was started by hand.
 type Local struct{}
 
 var _ Runner = Local{}
 
-// Environment is all that a command sees: a PATH, a language, and the
-// client's name.
+// Environment returns the whole environment of a command: a PATH, a language,
+// and the client's name.
 func Environment(client string) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -28,8 +28,8 @@ func Environment(client string) []string {
 	}
 }
 
-// pipeGrace is how long output is still read after the shell has ended and
-// something that it left behind holds the pipe.
+// pipeGrace is how long output is still read if the shell has ended but
+// something that it left behind keeps the pipe open.
 const pipeGrace = time.Second
 
 // Run implements [Runner].
@@ -56,7 +56,7 @@ func (Local) Run(ctx context.Context, r Request) (client.CheckResult, error) {
 		return client.CheckResult{}, fmt.Errorf("running the checker: %w", err)
 	}
 	err := cmd.Wait()
-	_ = killGroup() // what the shell has left behind, if anything
+	_ = killGroup() // in case the shell has left anything behind
 	if ctx.Err() != nil {
 		return client.CheckResult{}, context.Cause(ctx)
 	}
@@ -68,7 +68,7 @@ func (Local) Run(ctx context.Context, r Request) (client.CheckResult, error) {
 	return client.CheckResult{ExitStatus: status, Signal: signal, TimedOut: timedOut, Output: printable(out.kept)}, nil
 }
 
-// Status returns the exit status, or the signal, that ended a process.
+// Status returns the exit status of a process, or the signal that ended it.
 func Status(state *os.ProcessState) (exitStatus, signal int) {
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return 0, int(ws.Signal())

@@ -11,16 +11,16 @@ import (
 	"mandos/internal/client"
 )
 
-// SocketPath is where systemd listens for the helper.
+// SocketPath is the socket on which systemd listens for the helper.
 const SocketPath = "/run/mandos-checker/socket"
 
-// A Remote asks the helper behind the socket Path to run commands.
+// A Remote has commands run by the helper behind the socket Path.
 type Remote struct{ Path string }
 
 var _ Runner = Remote{}
 
-// replyGrace is how long beyond a request's limit the helper may take: it
-// may have to wait for a check of the same client, and for systemd.
+// replyGrace is how much longer than a request's limit the helper may take: it
+// may have to wait for another check of the same client, and for systemd.
 const replyGrace = 30 * time.Second
 
 // Run implements [Runner].
@@ -35,8 +35,8 @@ func (h Remote) Run(ctx context.Context, r Request) (client.CheckResult, error) 
 		return client.CheckResult{}, fmt.Errorf("reaching the checker helper (systemctl status mandos-checker.socket): %w", err)
 	}
 	defer conn.Close()
-	// The deadline counts on a clock that stops in suspend; then the check
-	// is late, not lost.
+	// The deadline's clock stops in suspend, so that this makes a check late,
+	// not lost.
 	if err := conn.SetDeadline(time.Now().Add(r.Limit + replyGrace)); err != nil {
 		return client.CheckResult{}, err
 	}
@@ -61,8 +61,8 @@ func (h Remote) Run(ctx context.Context, r Request) (client.CheckResult, error) 
 	return res, nil
 }
 
-// giveUp prefers the reason why the caller gave up over the broken
-// connection that came of it.
+// giveUp returns the reason why ctx ended, if it did, rather than the error of
+// the connection that this broke.
 func giveUp(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

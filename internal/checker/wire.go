@@ -13,10 +13,11 @@ import (
 )
 
 // The helper's protocol: the daemon connects to a SOCK_SEQPACKET socket and
-// sends one packet, a JSON object; the helper answers with one packet when
-// the command has ended. Whoever closes first gives the check up.
+// sends one packet, a JSON object; the helper answers with one packet when the
+// command has ended. Closing the connection before that abandons the check.
 
-// MaxPacket bounds both packets. JSON at worst needs six bytes for one.
+// MaxPacket is the maximum length of both packets. At worst, JSON needs six
+// bytes for one.
 const MaxPacket = 6*(MaxClient+MaxCommand) + 1<<10
 
 type wireRequest struct {
@@ -33,7 +34,7 @@ type wireReply struct {
 	Error      string `json:"error"` // the command could not be run
 }
 
-// MarshalRequest returns r as one packet, or what is wrong with it.
+// MarshalRequest returns r as one packet, or an error if r is not valid.
 func MarshalRequest(r Request) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func MarshalRequest(r Request) ([]byte, error) {
 	return json.Marshal(wireRequest{r.Client, r.Command, r.Limit.Milliseconds()})
 }
 
-// UnmarshalRequest reads a packet and validates what it asks for.
+// UnmarshalRequest reads a packet and validates the request.
 func UnmarshalRequest(packet []byte) (Request, error) {
 	var w wireRequest
 	if err := unmarshal(packet, &w); err != nil {
@@ -54,14 +55,14 @@ func UnmarshalRequest(packet []byte) (Request, error) {
 	return r, r.Validate()
 }
 
-// MarshalReply returns the packet that tells how a check went.
+// MarshalReply returns the packet with the result of a check.
 func MarshalReply(exitStatus, signal int, timedOut bool, output []byte, err error) []byte {
 	w := wireReply{ExitStatus: exitStatus, Signal: signal, TimedOut: timedOut, Output: output}
 	if err != nil {
 		w = wireReply{Error: err.Error()}
 	}
 	packet, err := json.Marshal(w)
-	if err != nil { // can't be: no field of wireReply fails to encode
+	if err != nil { // impossible: no field of wireReply fails to encode
 		return []byte(`{"error":"the reply could not be encoded"}`)
 	}
 	return packet

@@ -8,7 +8,7 @@ import (
 
 const notBase64 = 0xff
 
-// base64Value has the six bits of each character (RFC 4648, section 4).
+// base64Value maps each character to its six bits (RFC 4648, section 4).
 var base64Value = func() (t [256]byte) {
 	for i := range t {
 		t[i] = notBase64
@@ -19,17 +19,17 @@ var base64Value = func() (t [256]byte) {
 	return t
 }()
 
-// A decoded is what a text in base64 says.
+// A decoded is the result of decoding a text in base64.
 type decoded struct {
 	bytes   []byte
-	ignored int // characters
+	ignored int // characters that were skipped
 	err     error
 }
 
 // decode decodes e's value, which needs no interpolation.
 func (e *entry) decode() decoded {
 	if e.folded {
-		// The library is fastest where no line ends.
+		// The library is fastest on text without line ends.
 		var room [4096]byte
 		text := appendFolded(room[:0], e.raw, "")
 		out := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
@@ -40,13 +40,13 @@ func (e *entry) decode() decoded {
 	return decodeBase64(e.value())
 }
 
-// decodeBase64 decodes s as Python's binascii.a2b_base64 does by default,
-// which is laxer than encoding/base64: characters outside of the alphabet are
-// skipped, and what follows the padding is ignored. ignored counts both,
-// white space not included.
+// decodeBase64 decodes s as Python's binascii.a2b_base64 does by default, which
+// is laxer than encoding/base64: characters outside of the alphabet are
+// skipped, and what follows the padding is ignored. ignored counts both, apart
+// from white space.
 func decodeBase64(s string) (d decoded) {
-	// What is plain base64 but for line ends means the same to both, and the
-	// library is faster.
+	// Both read plain base64 with line ends in the same way, and the library is
+	// faster.
 	if out, err := base64.StdEncoding.DecodeString(s); err == nil {
 		return decoded{bytes: out}
 	}

@@ -22,13 +22,13 @@ import (
 // A ClientKey is one key of clients.conf.
 type ClientKey struct {
 	Key     string
-	Default string // as it is written in the file; empty: none
-	Type    string // what its value is
+	Default string // as written in the file; empty: none
+	Type    string // what kind of value it has
 	Help    string
 }
 
-// ClientKeys are all keys that clients.conf knows, for documentation and for
-// the tests that hold it against this table.
+// ClientKeys are all the keys of clients.conf, for the documentation and the
+// tests that compare it with this table.
 var ClientKeys = []ClientKey{
 	{"key_id", "", "64 hexadecimal digits", "SHA-256 of the client's public TLS key, as mandos-keygen prints it"},
 	{"fingerprint", "", "40 hexadecimal digits", "fingerprint of the client's OpenPGP key; identifies clients older than GnuTLS 3.6"},
@@ -49,8 +49,8 @@ var ClientKeys = []ClientKey{
 
 // Limits of what clients.conf can set.
 const (
-	maxName     = 4 << 10           // bytes; what mandos-checker takes
-	maxDuration = 100 * isodur.Year // far from where the arithmetic of time ends
+	maxName     = 4 << 10           // bytes; mandos-checker accepts no more
+	maxDuration = 100 * isodur.Year // far from where arithmetic with times overflows
 	maxText     = "P100Y"           // maxDuration
 	keygen      = "run mandos-keygen --password on the client and take what it prints"
 )
@@ -68,20 +68,20 @@ type Clients []Client
 // LoadOptions change how a configuration is loaded.
 type LoadOptions struct {
 	// Suspect asks for warnings about what is valid but probably a mistake
-	// (--check-config). It takes longer, as it looks into the secrets.
+	// (--check-config). It takes longer, as it examines the secrets.
 	Suspect bool
-	// Unreadable, if not nil, is asked about each secfile that could be read:
-	// whether another, who is to read it later, can't. It returns what is
-	// wrong, and the remedy, or "" for both.
+	// Unreadable, if not nil, is called for each secfile that could be read, to
+	// find out whether the user who has to read it later can't. It returns the
+	// problem and its remedy, or "" for both.
 	Unreadable func(path string) (problem, remedy string)
 }
 
 // LoadClients reads DIR/clients.conf and then DIR/clients.conf.d/*.conf in
-// lexical order. All of them share their [DEFAULT] sections, of which a later
-// file's win; a client has its section in one place only.
+// lexical order. They share their [DEFAULT] sections, where a later file
+// overrides an earlier one; a client has its section in one place only.
 //
-// The Clients are valid if the Findings have no errors, else nil. A missing
-// clients.conf is a warning: there are no clients then.
+// The Clients are valid if the Findings have no errors, otherwise nil. A
+// missing clients.conf is a warning: there are no clients then.
 func LoadClients(dir string, opts LoadOptions) (Clients, Findings) {
 	l := newLoader(opts)
 	found := l.readFiles(dir, "clients.conf", othersAny)
@@ -108,7 +108,7 @@ type loader struct {
 	known        map[string]bool
 }
 
-// A firstUse is where something that must be unique was seen first.
+// A firstUse says where something that must be unique was first seen.
 type firstUse struct {
 	client string
 	place
@@ -161,8 +161,8 @@ func (l *loader) load() (Clients, Findings) {
 	return l.clients, l.found.list
 }
 
-// client reads one section. Every value must be valid, also those that
-// aren't used.
+// client reads one section. Every value must be valid, even those that aren't
+// used.
 func (l *loader) client(s *section, interpolated []*entry) {
 	for i := range s.entries {
 		if e := &s.entries[i]; e.hasPercent() {
@@ -178,15 +178,15 @@ func (l *loader) client(s *section, interpolated []*entry) {
 	if len(s.name) > maxName {
 		l.complain(s, value{}, fmt.Sprintf("the name has %d bytes, more than %d", len(s.name), maxName), "shorten it")
 	}
-	if strings.ContainsRune(s.name, 0) { // neither D-Bus nor mandos-checker takes it
+	if strings.ContainsRune(s.name, 0) { // neither D-Bus nor mandos-checker accepts it
 		l.complain(s, value{}, "the name holds a NUL", "remove it")
 	}
 	c.KeyID, c.Fingerprint = l.identity(s)
 
 	if c.Host = l.text(s, "host"); c.Host == c.Name {
-		c.Host = c.Name // as a rule; one string will do
+		c.Host = c.Name // usually the same, and then the string is shared
 	} else {
-		c.Host = strings.Clone(c.Host) // or it would keep the whole file in memory
+		c.Host = strings.Clone(c.Host) // otherwise it would keep the whole file in memory
 	}
 	c.Checker = l.checker(s)
 
@@ -209,13 +209,14 @@ type value struct {
 	text string
 	key  string
 	place
-	section string // where it is written: the client's name or DEFAULT
+	section string // where it was written: the client's name or DEFAULT
 }
 
 // none reports whether v is the zero value, which means none.
 func (v value) none() bool { return v.key == "" }
 
-// at returns where e's value comes from: s itself if own, else [DEFAULT].
+// at returns a value without text that says where e comes from: s itself if
+// own, otherwise [DEFAULT].
 func (e *entry) at(s *section, own bool) value {
 	if own {
 		return value{key: e.key, place: e.place, section: s.name}
@@ -223,8 +224,8 @@ func (e *entry) at(s *section, own bool) value {
 	return value{key: e.key, place: e.place, section: defaultSection}
 }
 
-// get returns the value that key has in s; none where it has none or where an
-// error was noted.
+// get returns the value that key has in s, or the zero value if it has none or
+// an error was noted.
 func (l *loader) get(s *section, key string) value {
 	e, own := s.get(key)
 	if !own {
@@ -262,13 +263,13 @@ func (l *loader) warn(s *section, v value, problem, remedy string) {
 }
 
 func (l *loader) finding(s *section, v value, problem, remedy string) Finding {
-	if v.none() { // it is about s as a whole
+	if v.none() { // about s as a whole
 		return Finding{File: s.file, Line: s.line, Section: s.name, Problem: problem, Remedy: remedy}
 	}
 	return Finding{File: v.file, Line: v.line, Section: v.section, Key: v.key, Problem: problem, Remedy: remedy}
 }
 
-// intern returns one string for all equal ones, and none that keeps a whole
+// intern returns the same string for all equal ones, which doesn't keep a whole
 // file in memory.
 func (l *loader) intern(s string) string {
 	if t, ok := l.interned[s]; ok {
@@ -333,8 +334,8 @@ func (l *loader) duration(s *section, key string, positive bool) time.Duration {
 	return d
 }
 
-// likelyDuration says what to write instead of text where that can be
-// guessed, or nothing.
+// likelyDuration says what to write instead of text if that can be guessed,
+// otherwise nothing.
 func likelyDuration(text string) string {
 	for _, guess := range []string{strings.ToUpper(text), strings.ToLower(text)} {
 		if _, err := isodur.Parse(guess); err == nil {
@@ -347,7 +348,8 @@ func likelyDuration(text string) string {
 	return ""
 }
 
-// commentHint is for the remedy where a comment was taken as part of a value.
+// commentHint is added to the remedy if a comment may have been taken as part
+// of a value.
 func commentHint(text string) string {
 	if strings.Contains(text, " #") || strings.Contains(text, " ;") {
 		return "; a comment needs a line of its own"
@@ -355,7 +357,7 @@ func commentHint(text string) string {
 	return ""
 }
 
-// booleans are the words that Python's configparser knows, in lower case.
+// booleans are the words that Python's configparser accepts, in lower case.
 var booleans = map[string]bool{
 	"1": true, "yes": true, "true": true, "on": true,
 	"0": false, "no": false, "false": false, "off": false,
@@ -390,8 +392,8 @@ func (l *loader) generation(s *section) client.Generation {
 	return client.AnyGeneration
 }
 
-// identity reads key_id and fingerprint. The key ID of nothing, which
-// mandos-keygen 1.8.0 wrote by mistake, is like none: several clients may
+// identity reads key_id and fingerprint. The key ID of the empty string, which
+// mandos-keygen 1.8.0 wrote by mistake, counts as none: several clients may
 // have it, and it never identifies any.
 func (l *loader) identity(s *section) (k keyid.KeyID, f keyid.Fingerprint) {
 	ok := true
@@ -440,8 +442,8 @@ func unique[K comparable](l *loader, seen map[K]firstUse, id K, s *section, v va
 	seen[id] = firstUse{client: s.name, place: v.place}
 }
 
-// decodeSecrets returns what base64 says in each section, without any note of
-// what is wrong. It is much of the work, so all cores do it.
+// decodeSecrets decodes the secret of each section, without noting errors. This
+// is a large part of the work, so it is spread over all cores.
 func (l *loader) decodeSecrets() []decoded {
 	all := make([]decoded, len(l.sections))
 	cores.Each(len(all), func(i int) {
@@ -452,7 +454,7 @@ func (l *loader) decodeSecrets() []decoded {
 	return all
 }
 
-// secret returns the secret of s: d, or what secfile says.
+// secret returns the secret of s: d, or the content of its secfile.
 func (l *loader) secret(s *section, d decoded) secret.Secret {
 	if e, ok := l.lookup(s, "secret"); ok {
 		_, own := s.get("secret")
@@ -507,9 +509,9 @@ func (l *loader) secret(s *section, d decoded) secret.Secret {
 	return secret.New([]byte(text))
 }
 
-// secfile returns the path that a secfile's value means: $VAR and ${VAR},
-// then ~ and ~user are replaced, as Python's os.path does. A bare name is
-// that of a credential (systemd.exec(5), CREDENTIALS).
+// secfile returns the path that the value of a secfile option stands for: $VAR
+// and ${VAR}, then ~ and ~user are replaced, as by Python's os.path. A bare
+// name is that of a credential (systemd.exec(5), CREDENTIALS).
 func secfile(name string) (string, error) {
 	path := expandVariables(name)
 	if strings.ContainsRune(path, 0) {

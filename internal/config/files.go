@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// A limit on what is read.
+// The limit on what is read.
 const maxFile = 1 << 30 // a configuration file; 100,000 clients take 200 MB
 
 // others are the permission bits that nobody but owner and group may have.
@@ -20,8 +20,8 @@ const (
 	othersWrite fs.FileMode = 0o002
 )
 
-// readFiles reads DIR/NAME, then DIR/NAME.d/*.conf in lexical order, into f.
-// It reports whether DIR/NAME itself was there.
+// readFiles reads DIR/NAME, then DIR/NAME.d/*.conf in lexical order, into f. It
+// reports whether DIR/NAME itself exists.
 func (f *ini) readFiles(dir, name string, refuse fs.FileMode) (found bool) {
 	main := filepath.Join(dir, name)
 	found = f.readFile(main, refuse)
@@ -60,7 +60,7 @@ func (f *ini) readFile(path string, refuse fs.FileMode) bool {
 	return true
 }
 
-// A problem is an error that knows its remedy.
+// A problem is an error with its remedy.
 type problem struct{ what, remedy string }
 
 func (p *problem) Error() string { return p.what }
@@ -72,11 +72,11 @@ func asProblem(err error) *problem {
 	return &problem{what: err.Error()}
 }
 
-// readText returns what a regular file of at most limit bytes holds. It must
-// not have any of the permission bits refuse. The error is a *problem, or
-// fs.ErrNotExist.
+// readText returns the content of a regular file of at most limit bytes. The
+// file must not have any of the permission bits in refuse. The error is a
+// *problem, or fs.ErrNotExist.
 func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
-	// Not blocking: the path may be a FIFO.
+	// Non-blocking: the path may be a FIFO.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", notOpened(path, err)
@@ -111,7 +111,7 @@ func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
 	return b.String(), nil
 }
 
-// notOpened words the error of opening path.
+// notOpened turns an error from opening path into one with a remedy.
 func notOpened(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -122,7 +122,7 @@ func notOpened(path string, err error) error {
 	return &problem{what: "the file can't be opened: " + reason(err)}
 }
 
-// reason is err without the path, which the finding names already.
+// reason returns err without the path, which the finding already names.
 func reason(err error) string {
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err.Error()

@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// A Finding is one thing that is wrong, or probably wrong, in a
-// configuration. It is written for the person who mends it.
+// A Finding is one thing that is wrong, or probably wrong, in a configuration.
+// It is written for the person who will fix it.
 type Finding struct {
-	Warning bool // probably a mistake, but nothing is refused for it
+	Warning bool // probably a mistake, but no reason to refuse the configuration
 
 	File    string // a path, or "command line"
 	Line    int    // 0: the file as a whole
@@ -47,7 +47,8 @@ func (f Finding) String() string {
 	return b.String()
 }
 
-// printable returns s such that it can't break the line that it stands in.
+// printable returns s in a form that can't break the line that it becomes part
+// of.
 func printable(s string) string {
 	const most = 100
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
@@ -60,10 +61,10 @@ func printable(s string) string {
 	return s
 }
 
-// Findings are all that one reading found, in the order of the files.
+// Findings are everything that one reading found, in the order of the files.
 type Findings []Finding
 
-// Errors returns the findings for which the configuration is refused.
+// Errors returns the findings that are reasons to refuse the configuration.
 func (fs Findings) Errors() Findings {
 	return slices.DeleteFunc(slices.Clone(fs), func(f Finding) bool { return f.Warning })
 }
@@ -76,7 +77,7 @@ func (fs Findings) Err() error {
 	return nil
 }
 
-// String returns one finding a line.
+// String returns one finding per line.
 func (fs Findings) String() string {
 	var b strings.Builder
 	for _, f := range fs {
@@ -85,7 +86,7 @@ func (fs Findings) String() string {
 	return b.String()
 }
 
-// Invalid is the error of a configuration that is refused.
+// Invalid is the error for a configuration that is refused.
 type Invalid struct {
 	Findings Findings // at least one, none of them a warning
 }
@@ -97,8 +98,8 @@ func (e *Invalid) Error() string {
 	return fmt.Sprintf("%d errors in the configuration:\n%s", len(e.Findings), strings.TrimSuffix(e.Findings.String(), "\n"))
 }
 
-// findings gathers while a configuration is read. A value that many sections
-// inherit is complained about once.
+// findings collects the Findings while a configuration is read. A value that
+// many sections inherit is reported only once.
 type findings struct {
 	list Findings
 	seen map[Finding]bool

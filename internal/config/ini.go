@@ -8,12 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// The files are in the dialect of Python's configparser.ConfigParser (3.11),
-// as Debian's Mandos reads them. The reader is our own, since no library
-// reads it: gopkg.in/ini.v1 in its most Python-like mode still takes
+// The files are in the dialect of Python's configparser.ConfigParser (3.11), as
+// Debian's Mandos reads them. The reader is our own, since no library reads
+// that dialect: gopkg.in/ini.v1 in its most Python-like mode still accepts
 // duplicates silently, ends a value at a blank line, keeps comments inside
-// of values, reads quotes and backquotes, lets [a.b] inherit from [a], and
-// knows no line numbers (TestIni1StillDiffers).
+// values, interprets quotes and backquotes, lets [a.b] inherit from [a], and
+// has no line numbers (TestIni1StillDiffers).
 
 // defaultSection holds what every other section inherits.
 const defaultSection = "DEFAULT"
@@ -36,11 +36,11 @@ func (p place) String() string {
 type entry struct {
 	key    string // in lower case
 	raw    string // the value
-	folded bool   // raw is of several lines, each as it is in the file
+	folded bool   // raw has several lines, each as in the file
 	place
 }
 
-// value returns e's value: the lines joined, without what is blank at the end.
+// value returns e's value: the lines joined, without blanks at the end.
 func (e *entry) value() string {
 	if !e.folded {
 		return e.raw
@@ -64,7 +64,8 @@ func appendFolded(b []byte, raw, sep string) []byte {
 	return b
 }
 
-// isComment reports whether a line, without the blanks around it, is one.
+// isComment reports whether text, a line without the blanks around it, is a
+// comment.
 func isComment(text string) bool { return text != "" && (text[0] == '#' || text[0] == ';') }
 
 // A section is a named list of entries, in the order of the file.
@@ -75,7 +76,7 @@ type section struct {
 	index   map[string]int // key to entry; only for sections with many
 }
 
-// manyEntries is where looking through a list costs more than a map.
+// manyEntries is the length from which searching a list costs more than a map.
 const manyEntries = 32
 
 // get returns s's own entry, not an inherited one.
@@ -101,9 +102,9 @@ func (s *section) get(key string) (*entry, bool) {
 	return nil, false
 }
 
-// An ini is what one or more files, read one after the other, say.
+// An ini is the content of one or more files, read one after the other.
 type ini struct {
-	defaults map[string]*entry // of all [DEFAULT] sections; a later file's win
+	defaults map[string]*entry // of all [DEFAULT] sections; a later file overrides
 	sections []*section        // the others
 	byName   map[string]*section
 	files    []string // in the order of reading
@@ -114,7 +115,7 @@ func newINI() *ini {
 	return &ini{defaults: map[string]*entry{}, byName: map[string]*section{}}
 }
 
-// builtIn gives key a value that [DEFAULT] of any file overrides.
+// builtIn gives key a default value, which [DEFAULT] of any file overrides.
 func (f *ini) builtIn(key, value string) {
 	f.defaults[key] = &entry{key: key, raw: value, place: place{file: "built-in default"}}
 }
@@ -131,7 +132,7 @@ func (f *ini) lookup(s *section, key string) (*entry, bool) {
 	return e, ok
 }
 
-// errorAt notes an error of form.
+// errorAt notes a syntax error.
 func (f *ini) errorAt(p place, section, key, problem, remedy string) {
 	f.found.add(Finding{File: p.file, Line: p.line, Section: section, Key: key, Problem: problem, Remedy: remedy})
 }
@@ -149,8 +150,8 @@ type reading struct {
 	from, to int      // the current entry's value, in text
 	folded   bool     // it has several lines
 	open     bool     // an entry may be continued
-	skip     bool     // what continues a line that was no entry says nothing new
-	headless bool     // text before the first header was complained about
+	skip     bool     // don't report lines that continue one that was no entry
+	headless bool     // text before the first header was reported
 
 	inDefault map[string]int     // the line of each key in this file's [DEFAULT]
 	seen      map[string]seenKey // the last other section that had a key
@@ -158,8 +159,7 @@ type reading struct {
 
 type seenKey struct{ ordinal, line int }
 
-// read adds the text of one file. What is wrong in it is noted, and
-// reading goes on.
+// read adds the text of one file. Errors in it are noted, and reading goes on.
 func (f *ini) read(file, text string) {
 	if strings.HasPrefix(text, "\ufeff") {
 		f.errorAt(place{file, 1}, "", "", "the file begins with a byte order mark", "remove it: sed -i '1s/^\\xef\\xbb\\xbf//' "+file)
@@ -209,8 +209,8 @@ func firstInvalidLine(text string) int {
 	return n
 }
 
-// line takes line n, which is text[from:to], in the order of decisions that
-// Python's parser makes.
+// line handles line n, which is text[from:to]. It makes its decisions in the
+// same order as Python's parser.
 func (r *reading) line(n, from, to int) {
 	line := r.text[from:to]
 	if r.continues(line) {
@@ -239,7 +239,7 @@ func (r *reading) line(n, from, to int) {
 		r.errorAt(place{r.file, n}, "", "", quoteLine(text)+" is no section: its name doesn't end with ]", "write [name]")
 		r.endSection()
 		r.ordinal++
-		r.name, r.current = "", &section{place: place{r.file, n}} // ours are the keys below, but nobody's
+		r.name, r.current = "", &section{place: place{r.file, n}} // collects the keys below, and is dropped
 		return
 	}
 	if r.current == nil {
@@ -253,7 +253,7 @@ func (r *reading) line(n, from, to int) {
 	r.startEntry(n, from, to)
 }
 
-// continues reports whether line is a continuation of the plainest kind, which
+// continues reports whether line is a continuation of the plainest kind, as
 // most lines are: those of secrets.
 func (r *reading) continues(line string) bool {
 	n := blanks(line)
@@ -289,7 +289,7 @@ func (r *reading) startSection(n int, name string) {
 	r.sections = append(r.sections, r.current)
 }
 
-// endSection puts the entries of a [DEFAULT] where they belong.
+// endSection moves the entries of a [DEFAULT] section to the defaults.
 func (r *reading) endSection() {
 	if r.current == nil || r.name != defaultSection {
 		return
@@ -327,8 +327,8 @@ func (r *reading) startEntry(n, from, to int) {
 	r.current.entries = append(r.current.entries, entry{key: key, place: p})
 }
 
-// note remembers that the current section has key at a line, and returns the
-// line where it had it before. A second [DEFAULT] goes on with the first.
+// note remembers that the current section has key at line, and returns the line
+// where it already had it, if it did. A second [DEFAULT] continues the first.
 func (r *reading) note(key string, line int) (before int, ok bool) {
 	if r.name == defaultSection {
 		before, ok = r.inDefault[key]
@@ -340,7 +340,7 @@ func (r *reading) note(key string, line int) (before int, ok bool) {
 	return last.line, last.ordinal == r.ordinal
 }
 
-// endValue gives the last entry its value.
+// endValue sets the value of the last entry.
 func (r *reading) endValue() {
 	if !r.open {
 		return
@@ -353,8 +353,8 @@ func (r *reading) endValue() {
 	}
 }
 
-// isSpace is Python's str.isspace for one character: unlike Go's it has the
-// four information separators.
+// isSpace is Python's str.isspace for one character: unlike Go's, it includes
+// the four information separators.
 func isSpace(r rune) bool {
 	return unicode.IsSpace(r) || 0x1c <= r && r <= 0x1f
 }
@@ -368,7 +368,7 @@ func rstrip(s string) string {
 	return strings.TrimRightFunc(s, isSpace)
 }
 
-// blanks is the number of blanks and tabs that s begins with.
+// blanks returns the number of blanks and tabs at the start of s.
 func blanks(s string) int {
 	n := 0
 	for n < len(s) && (s[n] == ' ' || s[n] == '\t') {
@@ -377,10 +377,11 @@ func blanks(s string) int {
 	return n
 }
 
-// isPlain reports whether c is an ASCII character, and no space.
+// isPlain reports whether c is an ASCII character other than a space.
 func isPlain(c byte) bool { return ' ' < c && c < utf8.RuneSelf }
 
-// indentation is the number of characters before the first that is no space.
+// indentation returns the number of characters before the first that isn't a
+// space.
 func indentation(line string) int {
 	n := blanks(line)
 	for _, r := range line[n:] {
@@ -392,8 +393,8 @@ func indentation(line string) int {
 	return n
 }
 
-// quoteLine returns text for a message, short and in one line. It may be a
-// line of a secret that lost its indentation: of that, little is shown.
+// quoteLine returns text for a message, short and in one line. It may be a line
+// of a secret that has lost its indentation: of that, little is shown.
 func quoteLine(text string) string {
 	most := 32
 	if looksLikeBase64(text) {
@@ -405,8 +406,8 @@ func quoteLine(text string) string {
 	return fmt.Sprintf("%q", text)
 }
 
-// looksLikeBase64 reports whether text is long and has no character that
-// base64 hasn't.
+// looksLikeBase64 reports whether text is long and has only characters of
+// base64.
 func looksLikeBase64(text string) bool {
 	const short = 24
 	return len(text) > short && strings.IndexFunc(text, func(r rune) bool {

@@ -6,7 +6,7 @@ import (
 )
 
 // Limits of interpolation. The first is Python's. The second is ours: ten
-// levels of ten references each would be ten thousand million.
+// levels of ten references each would make ten thousand million.
 const (
 	maxDepth     = 10
 	maxExpansion = 32 << 20 // bytes, each reference counting as perReference
@@ -26,7 +26,7 @@ func (f *ini) value(s *section, e *entry) (string, error) {
 	return x.out.String(), nil
 }
 
-// literal is the remedy where a % was meant as it is.
+// literal is the remedy for a % that was meant literally.
 const literal = "write %% for a literal %"
 
 type expansion struct {

@@ -18,9 +18,9 @@ import (
 type Option struct {
 	Long  string // without dashes
 	Short string // one letter, or empty
-	Key   string // in mandos.conf; empty: on the command line only
-	Arg   string // what the value is called; empty: a flag
-	// Default is the key's, as it is written in the file.
+	Key   string // in mandos.conf; empty: only on the command line
+	Arg   string // the name of the value; empty: a flag without one
+	// Default is the key's default, as written in the file.
 	Default string
 	Help    string
 
@@ -76,11 +76,11 @@ type Server struct {
 	Foreground bool // without effect
 	Zeroconf   bool
 
-	where map[string]place // of each key that isn't at its default
+	where map[string]place // of each key that doesn't have its default
 }
 
-// Where says where a key of mandos.conf was set: "--port", "FILE:LINE", or ""
-// if it is at its default.
+// Where returns where a key of mandos.conf was set: "--port", "FILE:LINE", or
+// "" if it has its default.
 func (s *Server) Where(key string) string {
 	p, ok := s.where[key]
 	switch {
@@ -92,9 +92,9 @@ func (s *Server) Where(key string) string {
 	return p.String()
 }
 
-// CheckReachable returns a *cmdline.UsageError if no client could find the server:
-// without Zeroconf it needs a port or a socket. inherited says that systemd
-// handed it one.
+// CheckReachable returns a *cmdline.UsageError if no client could find the
+// server: without Zeroconf it needs a port or a socket. inherited says that
+// systemd has passed it one.
 func (s *Server) CheckReachable(inherited bool) error {
 	if s.Zeroconf || s.Port != 0 || s.Socket >= 0 || inherited {
 		return nil
@@ -140,8 +140,9 @@ func setInterface(s *Server, v string) error {
 	return nil
 }
 
-// checkInterface takes the names that systemd takes, too: with any other it
-// would leave BindToDevice= out, and mandos.socket would listen on all.
+// checkInterface accepts only names that systemd accepts, too: it would ignore
+// a BindToDevice= with any other, and mandos.socket would listen on all
+// interfaces.
 func checkInterface(name string) error {
 	const longest = 15 // IFNAMSIZ - 1
 	digits := strings.Trim(name, "0123456789") == ""
@@ -164,7 +165,7 @@ func setAddress(s *Server, v string) error {
 	if err != nil {
 		return fmt.Errorf("%q is no IP address: write a numeric one, such as 2001:db8::1", v)
 	}
-	// A zone may be anything for package netip.
+	// Package netip accepts anything as a zone.
 	if err := checkInterface(a.Zone()); err != nil {
 		return err
 	}
@@ -215,7 +216,8 @@ func setPriority(s *Server, v string) error {
 	return nil
 }
 
-// mostCheckers stays below what the checker helper answers at once.
+// mostCheckers is below the number of requests that the checker helper serves
+// at once.
 const mostCheckers = 1000
 
 func setMaxCheckers(s *Server, v string) error {
@@ -234,7 +236,7 @@ func setServiceName(s *Server, v string) error {
 		return errors.New("the service needs a name: write one, such as Mandos")
 	case len(v) > longest:
 		return fmt.Errorf("%q has %d bytes: write at most %d", v, len(v), longest)
-	case !utf8.ValidString(v): // of the command line; avahi-daemon takes no other
+	case !utf8.ValidString(v): // from the command line; avahi-daemon accepts only UTF-8
 		return fmt.Errorf("%q isn't UTF-8: write a name that is", v)
 	case strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return fmt.Errorf("%q has control characters: write a name without", v)

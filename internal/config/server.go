@@ -1,3 +1,6 @@
+// Package config reads the server's configuration: the command line, and
+// mandos.conf and clients.conf with their drop-in folders. It reports everything
+// that is wrong at once, each with its place and a remedy.
 package config
 
 import (
@@ -12,7 +15,7 @@ import (
 	"mandos/internal/cmdline"
 )
 
-// commandLine stands for a file where a finding is about an option.
+// commandLine takes the place of a file in findings about an option.
 const commandLine = "command line"
 
 // An Action is what the command line asks for.
@@ -27,7 +30,7 @@ const (
 	CheckConfig
 )
 
-// A CommandLine is one that was read and makes sense by itself.
+// A CommandLine is a command line that was read and makes sense in itself.
 type CommandLine struct {
 	Action Action
 
@@ -39,8 +42,8 @@ type given struct {
 	value  string
 }
 
-// ParseArgs reads the arguments that follow the command's name. The error is
-// a *cmdline.UsageError.
+// ParseArgs reads the arguments after the command's name. The error is a
+// *cmdline.UsageError.
 func ParseArgs(args []string) (*CommandLine, error) {
 	cl := &CommandLine{}
 	if err := cmdline.Parse(table(cl), args); err != nil {
@@ -52,14 +55,14 @@ func ParseArgs(args []string) (*CommandLine, error) {
 // Flags are the command line's options, for documentation and completion.
 func Flags() *pflag.FlagSet { return table(new(CommandLine)) }
 
-// table makes Options into flags that write to cl.
+// table turns Options into flags that write to cl.
 func table(cl *CommandLine) *pflag.FlagSet {
 	fs := cmdline.New("mandos")
 	for i := range Options {
 		o := &Options[i]
 		fs.VarP(&optionFlag{option: o, cl: cl}, o.Long, o.Short, o.Help)
 		if o.Arg == "" {
-			fs.Lookup(o.Long).NoOptDefVal = "true" // it takes no value
+			fs.Lookup(o.Long).NoOptDefVal = "true" // it needs no value
 		}
 	}
 	return fs
@@ -125,9 +128,9 @@ func (cl *CommandLine) ConfigDir() string {
 	return s.ConfigDir
 }
 
-// Load reads mandos.conf and clients.conf with all that belongs to them:
-// what the server does at its start, at a reload, and for --check-config.
-// Server and Clients are valid if the Findings have no errors, else nil.
+// Load reads mandos.conf and clients.conf with everything that belongs to them,
+// as the server does when it starts, at a reload, and for --check-config.
+// Server and Clients are valid if the Findings have no errors, otherwise nil.
 func Load(cl *CommandLine, opts LoadOptions) (*Server, Clients, Findings) {
 	s, found := LoadServer(cl, opts)
 	clients, more := LoadClients(cl.ConfigDir(), opts)
@@ -137,10 +140,10 @@ func Load(cl *CommandLine, opts LoadOptions) (*Server, Clients, Findings) {
 	return s, clients, found
 }
 
-// LoadServer reads CONFIGDIR/mandos.conf, if it is there, and then
+// LoadServer reads CONFIGDIR/mandos.conf, if it exists, and then
 // CONFIGDIR/mandos.conf.d/*.conf in lexical order, and applies cl on top. Only
-// [DEFAULT] sections count. The Server is valid if the Findings have no
-// errors, else nil.
+// [DEFAULT] sections count. The Server is valid if the Findings have no errors,
+// otherwise nil.
 func LoadServer(cl *CommandLine, opts LoadOptions) (*Server, Findings) {
 	s := &Server{Socket: -1, where: map[string]place{}}
 	f := newINI()
@@ -176,12 +179,12 @@ func LoadServer(cl *CommandLine, opts LoadOptions) (*Server, Findings) {
 	return s, f.found.list
 }
 
-// apply sets what the files say of o. Only booleans and numbers are
-// interpolated: a % in the priority string needs no doubling.
+// apply sets o as the files say. Only booleans and numbers are interpolated: a
+// % in the priority string needs no doubling.
 func (f *ini) apply(s *Server, o *Option) {
 	e, ok := f.lookup(nil, o.Key)
 	if !ok || e.line == 0 {
-		return // the default is set already
+		return // the default has been set already
 	}
 	v := e.value()
 	if o.flag != "" || o.Key == "port" || o.Key == "socket" {
@@ -203,7 +206,8 @@ func (f *ini) apply(s *Server, o *Option) {
 	s.where[o.Key] = e.place
 }
 
-// checkAddress refuses an address that can't be listened on as things are.
+// checkAddress refuses an address that can't be listened on with the other
+// options.
 func (f *ini) checkAddress(s *Server) {
 	a := s.Address
 	if !a.IsValid() {
@@ -226,7 +230,7 @@ func (f *ini) checkAddress(s *Server) {
 	}
 }
 
-// suspectServer warns about what has no effect in mandos.conf.
+// suspectServer warns about everything in mandos.conf that has no effect.
 func (f *ini) suspectServer() {
 	known := map[string]bool{}
 	for _, o := range Options {

@@ -11,11 +11,12 @@ import (
 	"mandos/internal/pgp"
 )
 
-// suspect warns about what is valid in a client's section, but hardly meant.
+// suspect warns about what is valid in a client's section, but probably a
+// mistake.
 func (l *loader) suspect(s *section, c *Client) {
 	v := l.get(s, "timeout")
 	if !v.none() && v.line == 0 {
-		v = l.get(s, "interval") // the one of the two that somebody wrote
+		v = l.get(s, "interval") // of the two, the one that was written
 	}
 	if c.Timeout > 0 && c.Interval > 0 && c.Timeout/2 < c.Interval {
 		l.warn(s, v, fmt.Sprintf("a timeout of %s holds less than two checks at an interval of %s: one lost packet may disable the client",
@@ -35,8 +36,8 @@ func (l *loader) suspect(s *section, c *Client) {
 	l.suspectSecret(s, c)
 }
 
-// suspectKeys warns about keys of s that mean nothing and that no value
-// refers to; of [DEFAULT] if s is nil.
+// suspectKeys warns about unknown keys of s, or of [DEFAULT] if s is nil, that
+// no value refers to.
 func (l *loader) suspectKeys(s *section) {
 	if s == nil {
 		for key, e := range l.defaults {
@@ -56,14 +57,14 @@ func (l *loader) suspectKeys(s *section) {
 func (l *loader) unknownKey(e *entry, section string) {
 	shown := e.key
 	if looksLikeBase64(shown) {
-		shown = "…" // of a secret whose indentation was lost
+		shown = "…" // part of a secret that has lost its indentation
 	}
 	l.found.add(Finding{Warning: true, File: e.file, Line: e.line, Section: section, Key: shown,
 		Problem: "no such key is known, so it is ignored", Remedy: "correct or remove it"})
 }
 
-// refersTo reports whether a value of s or of [DEFAULT] has %(key)s; with s
-// nil, whether one of any section has.
+// refersTo reports whether a value in s or in [DEFAULT] contains %(key)s; if s
+// is nil, whether one in any section does.
 func (l *loader) refersTo(s *section, key string) bool {
 	reference := "%(" + key + ")s"
 	refers := func(e *entry) bool {
@@ -126,10 +127,10 @@ func (l *loader) suspectSecret(s *section, c *Client) {
 	}
 }
 
-// suspectRecipients warns about secrets that are encrypted to another
-// client's primary key. A message names its recipient by the key ID of, as a
-// rule, a subkey, which has nothing to do with the fingerprint of the primary
-// key; so that a recipient is *not* the client can be said in few cases only.
+// suspectRecipients warns about secrets that are encrypted to another client's
+// primary key. A message names its recipient by the key ID of, usually, a
+// subkey, which has nothing to do with the fingerprint of the primary key; so
+// only in few cases is it certain that a recipient is *not* the client.
 func (l *loader) suspectRecipients() {
 	byKeyID := map[uint64]*Client{}
 	for i := range l.clients {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heldCommand is the hidden subcommand of the child that waits.
+// heldCommand is the hidden subcommand for the child that waits.
 const heldCommand = "exec-held"
 
 // Descriptors of that child beyond the standard ones.
@@ -19,8 +19,8 @@ const (
 	faultFD = 4
 )
 
-// onItsWay is what the child says as its last word before it executes the
-// shell. One that died before is a check that could not be run.
+// onItsWay is the last thing that the child writes before it executes the
+// shell. If it dies before that, the check could not be run.
 const onItsWay = "\x06"
 
 // HeldArgs are the arguments of the process that [Held] serves.
@@ -28,12 +28,12 @@ func HeldArgs(uid, gid uint32, command string) []string {
 	return []string{heldCommand, strconv.FormatUint(uint64(uid), 10), strconv.FormatUint(uint64(gid), 10), command}
 }
 
-// Held is the child's side: when args (os.Args[1:]) are those of [HeldArgs],
-// it waits on the gate, gives up root and becomes /bin/sh, or tells why not;
-// it never returns then. Otherwise it does nothing.
+// Held is the child's side. If args (os.Args[1:]) are those of [HeldArgs], it
+// waits at the gate, gives up root and becomes /bin/sh, or reports why it
+// can't; it never returns then. Otherwise it does nothing.
 //
 // Giving up root makes a process undumpable until it executes the shell, and
-// before that it belongs to root: at no time can another checker trace it.
+// before that it belongs to root: so at no time can another checker trace it.
 func Held(args []string) {
 	if len(args) != 4 || args[0] != heldCommand {
 		return

@@ -1,10 +1,10 @@
-// Package helper is the privileged side of checking: it runs as root behind
-// a private socket, takes narrow requests from the daemon's user and from
-// nobody else, and runs each command as an unprivileged user in a transient
-// scope of its own.
+// Package helper is the privileged side of checking: it runs as root behind a
+// private socket, accepts narrow requests from the daemon's user and nobody
+// else, and runs each command as an unprivileged user in a transient scope of
+// its own.
 //
-// Whoever takes over the daemon gains no more here than to run commands as
-// the checkers' user, within the slice's limits.
+// An attacker who takes over the daemon gains nothing here but the ability to
+// run commands as the checkers' user, within the slice's limits.
 package helper
 
 import (
@@ -23,8 +23,8 @@ import (
 	"mandos/internal/journal"
 )
 
-// maxConns bounds what a daemon gone wild can hold open; a well-behaved one
-// has its own, lower limit.
+// maxConns limits how many connections a misbehaving daemon can hold open; a
+// well-behaved one has its own, lower limit.
 const maxConns = 1024
 
 // requestTimeout is how long a connection may take to send its one packet.
@@ -36,7 +36,7 @@ type Runner interface {
 	Run(ctx context.Context, r checker.Request) (Outcome, error)
 }
 
-// An Outcome is how a command has ended, its output as it came.
+// An Outcome is how a command has ended, with its raw output.
 type Outcome struct {
 	ExitStatus, Signal int
 	TimedOut           bool
@@ -60,8 +60,8 @@ type turn struct {
 	sem   chan struct{}
 }
 
-// Serve answers on l until ctx ends; then it gives up the checks that run
-// and returns nil when all are gone.
+// Serve serves requests on l until ctx ends; then it abandons the running
+// checks and returns nil when all of them are gone.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
@@ -87,7 +87,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 }
 
-// errStopped is the answer to whom the end of Serve leaves without one.
+// errStopped is the answer to requests that are still open when Serve ends.
 var errStopped = errors.New("it was stopped meanwhile (systemctl status mandos-checker.socket)")
 
 func (s *Server) session(serving context.Context, conn *net.UnixConn) {
@@ -98,7 +98,7 @@ func (s *Server) session(serving context.Context, conn *net.UnixConn) {
 		return
 	}
 
-	// The daemon gives a check up by closing; it never sends a second packet.
+	// The daemon abandons a check by closing; it never sends a second packet.
 	ctx, cancel := context.WithCancel(serving)
 	defer cancel()
 	go func() {
@@ -118,13 +118,14 @@ func (s *Server) session(serving context.Context, conn *net.UnixConn) {
 	_, _ = conn.Write(checker.MarshalReply(out.ExitStatus, out.Signal, out.TimedOut, out.Output, err))
 }
 
-// receive returns the request of a peer that may ask.
+// receive returns the request of a peer that is allowed to make one.
 func (s *Server) receive(conn *net.UnixConn) (checker.Request, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return checker.Request{}, err
 	}
-	// Read first: closing with something unread would cost the peer the answer.
-	packet := make([]byte, checker.MaxPacket+1) // one more, to see what is too long
+	// Read first: if data were unread at the close, the peer would lose the
+	// answer.
+	packet := make([]byte, checker.MaxPacket+1) // one more, to notice a packet that is too long
 	n, err := conn.Read(packet)
 	if err != nil {
 		return checker.Request{}, fmt.Errorf("reading the request: %w", err)
@@ -142,7 +143,7 @@ func (s *Server) receive(conn *net.UnixConn) (checker.Request, error) {
 	return checker.UnmarshalRequest(packet[:n])
 }
 
-// run runs r when no other check of its client runs.
+// run runs r once no other check of its client is running.
 func (s *Server) run(ctx context.Context, r checker.Request) (Outcome, error) {
 	t := s.enter(r.Client)
 	defer s.leave(r.Client, t)

@@ -30,21 +30,21 @@ const (
 	maxUnitName    = 255 // systemd's UNIT_NAME_MAX
 	tasksMax       = 64
 	memoryMax      = 128 << 20
-	backstop       = 5 * time.Second // systemd kills this long after the limit, should the helper be gone
+	backstop       = 5 * time.Second // how long after the limit systemd kills a check if the helper is gone
 	managerTimeout = 15 * time.Second
 	leftOverTries  = 20
 	leftOverPause  = 100 * time.Millisecond
 )
 
 // UnitName returns the name of the scope in which client is checked. A name
-// that would be too long for systemd is cut and gets a hash.
+// that would be too long for systemd is shortened, with a hash appended.
 func UnitName(client string) string {
 	escaped := unit.UnitNameEscape(client)
 	if len(unitPrefix)+len(escaped)+len(unitSuffix) > maxUnitName {
 		sum := sha256.Sum256([]byte(client))
 		hash := "_" + hex.EncodeToString(sum[:16])
 		escaped = escaped[:maxUnitName-len(unitPrefix)-len(unitSuffix)-len(hash)]
-		// No half of an escape sequence may stay behind.
+		// Don't leave part of an escape sequence.
 		if i := strings.LastIndexByte(escaped, '\\'); i >= 0 && i > len(escaped)-len(`\x00`) {
 			escaped = escaped[:i]
 		}
@@ -53,20 +53,21 @@ func UnitName(client string) string {
 	return unitPrefix + escaped + unitSuffix
 }
 
-// description names client on one line, as systemctl shows it.
+// description describes client's scope in one line, for systemctl.
 func description(client string) string {
 	return fmt.Sprintf("Mandos checker for %.100q", client)
 }
 
-// A Manager is what is asked of systemd.
+// A Manager is what the helper needs of systemd.
 type Manager interface {
-	// StartScope puts the process pid into a new scope; it returns once
-	// the process is there. [ErrUnitExists] if there is one of that name.
+	// StartScope puts the process pid into a new scope; it returns once the
+	// process is there, or [ErrUnitExists] if there already is a unit of that
+	// name.
 	StartScope(ctx context.Context, name, description string, pid int, limit time.Duration) error
-	// KillScope sends SIGKILL to all that is in the scope. A scope that
-	// isn't there is no error.
+	// KillScope sends SIGKILL to all processes in the scope. It is no error if
+	// there is no such scope.
 	KillScope(ctx context.Context, name string) error
-	// KillScopes does that to every checker's scope.
+	// KillScopes does the same for all checkers' scopes.
 	KillScopes(ctx context.Context) error
 }
 
@@ -93,7 +94,7 @@ func (s *Scopes) Run(ctx context.Context, r checker.Request) (Outcome, error) {
 	if err := s.scope(ctx, name, description(r.Client), child.pid(), r.Limit+backstop); err != nil {
 		return Outcome{}, fmt.Errorf("starting %s: %w", name, err)
 	}
-	// Whatever happens from here on: nothing stays behind in the scope.
+	// Whatever happens from here on, nothing must stay behind in the scope.
 	kill := sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), managerTimeout)
 		defer cancel()
@@ -112,9 +113,9 @@ func (s *Scopes) Run(ctx context.Context, r checker.Request) (Outcome, error) {
 	if err = child.release(); err == nil {
 		state, output, err = child.wait()
 	}
-	timedOut := limited.Err() != nil // before kill: that can take long
+	timedOut := limited.Err() != nil // before kill, which can take long
 	kill()
-	if ctx.Err() != nil { // however far it had come
+	if ctx.Err() != nil { // no matter how far it got
 		return Outcome{}, context.Cause(ctx)
 	}
 	if err != nil {
@@ -124,8 +125,8 @@ func (s *Scopes) Run(ctx context.Context, r checker.Request) (Outcome, error) {
 	return Outcome{status, signal, timedOut, output}, nil
 }
 
-// Sweep kills what a helper that was killed has left running. It must be
-// called before the first Run.
+// Sweep kills whatever an earlier helper that was killed has left running. It
+// must be called before the first Run.
 func (s *Scopes) Sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, managerTimeout)
 	defer cancel()
@@ -157,8 +158,8 @@ func (s *Scopes) scope(ctx context.Context, name, description string, pid int, l
 	return err
 }
 
-// Systemd is the [Manager] of this machine. It connects when it is first
-// asked, and again when the connection was lost.
+// Systemd is the [Manager] of this machine. It connects at the first call, and
+// again after the connection was lost.
 type Systemd struct {
 	mu   sync.Mutex
 	conn *systemd.Conn
@@ -166,8 +167,8 @@ type Systemd struct {
 
 var _ Manager = (*Systemd)(nil)
 
-// connection is the one to systemd's own socket, not to the bus: checks go
-// on while dbus-daemon restarts.
+// connection returns the connection to systemd's own socket, not to the bus, so
+// that checks go on while dbus-daemon restarts.
 func (m *Systemd) connection(ctx context.Context) (*systemd.Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -200,9 +201,9 @@ func (m *Systemd) StartScope(ctx context.Context, name, description string, pid 
 		systemd.PropDescription(description),
 		systemd.PropSlice(slice),
 		systemd.PropPids(uint32(pid)),
-		// So it ends after this helper when the machine shuts down. A checker
-		// that systemd killed first would say that the client isn't alive, and
-		// who isn't gets no time to boot after a power cut.
+		// This makes it end after this helper when the machine shuts down. If
+		// systemd killed a checker first, the client would seem to be down, and
+		// such a client gets no time to boot after a power cut.
 		systemd.PropBefore(service),
 		property("RuntimeMaxUSec", uint64(limit.Microseconds())),
 		property("TimeoutStopUSec", uint64(time.Second.Microseconds())),
@@ -265,18 +266,18 @@ func isDBusError(err error, name string) bool {
 // unprivileged shell.
 type heldChild struct {
 	cmd    *exec.Cmd
-	gate   *os.File // a byte lets it go; closing it makes it exit
+	gate   *os.File // a byte releases the child; closing it makes the child exit
 	fault  *os.File // onItsWay, or why it couldn't become the shell
 	output *os.File
 }
 
-// hold starts the child. It stays root, and so out of reach of other
-// checkers, until it has been put where it belongs and is let go.
+// hold starts the child. It stays root, and so out of reach of other checkers,
+// until it has been put into its scope and is released.
 func hold(uid, gid uint32, r checker.Request) (*heldChild, error) {
 	var pipes [3]struct{ r, w *os.File }
 	closeAll := func() {
 		for _, p := range pipes {
-			p.r.Close() // of a nil file: an error, and nothing else
+			p.r.Close() // of a nil file: just an error
 			p.w.Close()
 		}
 	}
@@ -310,7 +311,7 @@ var errNeverShell = errors.New("the checker's process was killed before it could
 
 func (c *heldChild) kill() { _ = c.cmd.Process.Kill() }
 
-// release lets the child become the shell, and returns when it has.
+// release lets the child become the shell, and returns once it has.
 func (c *heldChild) release() error {
 	if _, err := c.gate.Write([]byte{1}); err != nil {
 		return fmt.Errorf("letting the checker go: %w", err)
@@ -342,7 +343,7 @@ func (c *heldChild) wait() (*os.ProcessState, []byte, error) {
 		output <- kept
 	}()
 	err := c.cmd.Wait()
-	// Something that the shell left behind may hold the pipe.
+	// Something that the shell left behind may keep the pipe open.
 	_ = c.output.SetReadDeadline(time.Now().Add(outputGrace))
 	kept := c.rest(<-output)
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
@@ -351,7 +352,7 @@ func (c *heldChild) wait() (*os.ProcessState, []byte, error) {
 	return c.cmd.ProcessState, kept, nil
 }
 
-// rest adds to kept what is in the pipe already: on a busy machine the grace
+// rest appends to kept what is already in the pipe: on a busy machine the grace
 // can be over before anything was read.
 func (c *heldChild) rest(kept []byte) []byte {
 	_ = c.output.SetReadDeadline(time.Time{})
@@ -361,14 +362,14 @@ func (c *heldChild) rest(kept []byte) []byte {
 	}
 	more := make([]byte, checker.MaxOutput-len(kept))
 	_ = raw.Read(func(fd uintptr) bool {
-		n, _ := syscall.Read(int(fd), more) // EAGAIN where it is empty, and open
+		n, _ := syscall.Read(int(fd), more) // EAGAIN if it is empty but open
 		kept = append(kept, more[:max(n, 0)]...)
 		return true
 	})
 	return kept
 }
 
-// discard frees what is left; a child that was never let go exits.
+// discard frees what is left; a child that was never released exits.
 func (c *heldChild) discard() {
 	c.gate.Close()
 	c.fault.Close()
