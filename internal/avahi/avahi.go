@@ -3,7 +3,7 @@
 //
 // The server serves clients with a fixed address whether or not it is
 // announced, so nothing here is fatal: a missing bus or avahi-daemon is one
-// warning, and the announcement follows when they come.
+// warning, and the announcement follows once they are there.
 package avahi
 
 import (
@@ -33,7 +33,7 @@ const (
 	collisionError = "org.freedesktop.Avahi.CollisionError"
 )
 
-// Protocols and the wildcard interface, as avahi-daemon numbers them.
+// Protocols and the wildcard interface, in avahi-daemon's numbers.
 const (
 	anyInterface int32 = -1
 	protocolIPv4 int32 = 0
@@ -50,13 +50,13 @@ const (
 	groupFailure     int32 = 4
 )
 
-// maxRenames limits how many names are tried in a row before we pause: someone
-// on the link who claims each name that we try must not keep us busy.
+// maxRenames limits how many names are tried in a row before a pause: somebody
+// on the link who claims every name that we try must not keep us busy.
 const maxRenames = 16
 
 // A Service is what Announce announces.
 type Service struct {
-	Name      string           // 1 to 63 bytes of UTF-8; changed by Announce where it is taken
+	Name      string           // 1 to 63 bytes of UTF-8; Announce changes it if it is taken
 	Interface string           // network interface to announce on; "" for all
 	Addrs     []netip.AddrPort // the listeners' addresses, each giving a port and IPv6 or IPv4
 }
@@ -74,12 +74,12 @@ type announcer struct {
 	service              Service // Name is the name in use, which outlives a session
 	log                  *slog.Logger
 	firstDelay, maxDelay time.Duration // before another try; doubled after each failure
-	callTimeout          time.Duration // for an answer of avahi-daemon
-	goodbyeTime          time.Duration // the same, once we end
+	callTimeout          time.Duration // for an answer from avahi-daemon
+	goodbyeTime          time.Duration // the same, while ending
 	lastWarning          string        // the same warning is logged once until an announcement succeeds
 }
 
-// run keeps one session on the bus after another.
+// run runs one session on the bus after another.
 func (a *announcer) run(ctx context.Context) {
 	delay := a.firstDelay
 	for ctx.Err() == nil {
@@ -131,7 +131,7 @@ func (a *announcer) warn(ctx context.Context, e journal.Event, err error) {
 	if err != nil {
 		attrs = append(attrs, journal.Err(err))
 	}
-	if e == journal.AnnounceFailed { // the others' errors only vary while something is starting
+	if e == journal.AnnounceFailed { // with the others, the error only varies while something is starting
 		text += err.Error()
 	}
 	if text != a.lastWarning {
@@ -140,14 +140,14 @@ func (a *announcer) warn(ctx context.Context, e journal.Event, err error) {
 	}
 }
 
-// A session is what is known during one connection to the bus.
+// A session is the state of one connection to the bus.
 type session struct {
 	*announcer
 	conn    *dbus.Conn
 	signals chan *dbus.Signal
 	owner   string          // avahi-daemon's unique name; "" while it is not on the bus
 	group   dbus.ObjectPath // our entry group; "" while there is none
-	up      bool            // whether group is established: clients find us
+	up      bool            // whether group is established: clients can find us
 	renames int             // since the last success
 	retry   <-chan time.Time
 	delay   time.Duration // of the next retry
@@ -216,7 +216,8 @@ func (s *session) handle(ctx context.Context, signal *dbus.Signal) {
 			s.ownerChanged(ctx, to)
 		}
 	case s.owner == "" || signal.Sender != s.owner:
-		// An avahi-daemon that is gone, or someone who pretends to be one.
+		// From an avahi-daemon that is gone, or somebody who pretends to be
+		// one.
 	case signal.Name == serverIface+".StateChanged":
 		if state, _, ok := stateChange(signal); ok {
 			s.serverChanged(ctx, state)
@@ -233,7 +234,7 @@ func stateChange(signal *dbus.Signal) (state int32, why string, ok bool) {
 	return state, why, err == nil
 }
 
-// ownerChanged takes note that avahi-daemon has come or gone.
+// ownerChanged handles that avahi-daemon has come or gone.
 func (s *session) ownerChanged(ctx context.Context, owner string) {
 	if owner == s.owner && owner != "" {
 		return
@@ -246,7 +247,8 @@ func (s *session) ownerChanged(ctx context.Context, owner string) {
 	s.start(ctx)
 }
 
-// start announces if avahi-daemon is ready; if not, its StateChanged will tell us when it is.
+// start announces the service if avahi-daemon is ready; if not, StateChanged
+// will say when it is.
 func (s *session) start(ctx context.Context) {
 	var state int32
 	if err := s.call(ctx, "/", serverIface, "GetState").Store(&state); err != nil {
@@ -325,7 +327,7 @@ func (s *session) addServices(ctx context.Context) error {
 			protocol = protocolIPv4
 		}
 		const flags uint32 = 0
-		const domain, host = "", "" // avahi-daemon's own
+		const domain, host = "", "" // avahi-daemon's defaults
 		err := s.call(ctx, s.group, groupIface, "AddService",
 			index, protocol, flags, s.service.Name, ServiceType, domain, host, addr.Port(), [][]byte{}).Err
 		if err != nil {
@@ -355,7 +357,7 @@ func (s *session) rename(ctx context.Context) error {
 
 // withdraw frees the entry group; avahi-daemon then says goodbye on the link.
 func (s *session) withdraw(ctx context.Context) {
-	s.retry = nil // or it would withdraw what is announced until then
+	s.retry = nil // otherwise it would withdraw what is announced by then
 	if s.group == "" {
 		return
 	}
@@ -371,7 +373,7 @@ func (s *session) withdraw(ctx context.Context) {
 	}
 }
 
-// tryLater gives up this attempt and plans another.
+// tryLater abandons this attempt and schedules another.
 func (s *session) tryLater(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
@@ -382,8 +384,8 @@ func (s *session) tryLater(ctx context.Context, err error) {
 	s.delay = min(2*s.delay, s.maxDelay)
 }
 
-// call calls avahi-daemon by its unique name: that way the bus never starts
-// one that the operator has stopped.
+// call calls avahi-daemon by its unique name, so that the bus never starts one
+// that the operator has stopped.
 func (s *session) call(ctx context.Context, path dbus.ObjectPath, iface, method string, args ...any) *dbus.Call {
 	ctx, cancel := context.WithTimeout(ctx, s.callTimeout)
 	defer cancel()

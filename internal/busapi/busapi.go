@@ -1,6 +1,6 @@
-// Package busapi is the server on D-Bus: se.recompile.Mandos, as Debian's
-// mandos-ctl and mandos-monitor know it. Calls become events of the registry,
-// and what the registry tells becomes signals.
+// Package busapi is the server's D-Bus interface: se.recompile.Mandos, as
+// Debian's mandos-ctl and mandos-monitor know it. Calls become events for the
+// registry, and the registry's notices become signals.
 package busapi
 
 import (
@@ -34,28 +34,28 @@ type Registry interface {
 // Options are what Serve needs.
 type Options struct {
 	Registry Registry
-	Paths    *Paths // shared with whoever tells checkers their object path
+	Paths    *Paths // shared with the code that tells checkers their object path
 	Log      *slog.Logger
 	Version  string
 }
 
-// How long to wait before the bus is tried again.
+// How long to wait before trying the bus again.
 const (
 	firstPause = time.Second
 	mostPause  = 30 * time.Second
 )
 
-// feedSize is how many changes may wait for the bus; when it is slower than
-// that, the clients' whole state is sent instead.
+// feedSize is how many changes may wait for the bus; if there are more, the
+// clients' whole state is sent instead.
 const feedSize = 1 << 12
 
-// restTime is how long changes gather before more signals are sent: the first
-// of a burst goes at once, and with ten of them or more to one write, signals
+// restTime is how long changes are collected before more signals are sent: the
+// first of a burst goes out at once, and with ten or more to one write, signals
 // cost little.
 const restTime = 10 * time.Millisecond
 
-// Serve exports the clients on the system bus until ctx ends. A bus that
-// goes away, isn't there or refuses the name is waited for; the rest of the
+// Serve exports the clients on the system bus until ctx ends. If the bus goes
+// away, isn't there or refuses the name, Serve keeps trying; the rest of the
 // daemon goes on meanwhile.
 func Serve(ctx context.Context, o Options) {
 	a := &api{registry: o.Registry, paths: o.Paths, log: o.Log, version: o.Version, actors: map[string]string{}}
@@ -81,7 +81,7 @@ func Serve(ctx context.Context, o Options) {
 	}
 }
 
-// An api is the server's objects on the bus.
+// An api holds what the server's objects on the bus share.
 type api struct {
 	registry Registry
 	paths    *Paths
@@ -90,11 +90,11 @@ type api struct {
 	history  history
 
 	mu     sync.Mutex
-	asker  *dbus.Conn        // to ask the bus who has sent a call
-	actors map[string]string // by unique name, which the bus never gives again
+	asker  *dbus.Conn        // for asking the bus who sent a call
+	actors map[string]string // by unique name, which the bus never reuses
 }
 
-// A handler finds the objects that are called on one connection.
+// A handler finds the objects for the calls on one connection.
 type handler struct {
 	api  *api
 	line *line
@@ -114,16 +114,17 @@ func (h handler) LookupObject(path dbus.ObjectPath) (dbus.ServerObject, bool) {
 	return missing{h, path}, true
 }
 
-// session serves on one connection to the bus, until ctx ends or the
-// connection does.
+// session serves one connection to the bus, until ctx ends or the connection
+// does.
 func (a *api) session(ctx context.Context) error {
 	// The connections are still needed for the goodbyes, when ctx has ended; but
 	// a bus that hangs must not keep the daemon from ending.
 	connected, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(2*goodbyeTime, giveUp) })()
-	// Calls are made to wait in the line by not reading on. Whoever is at its
-	// head must be able to ask the bus meanwhile: by a connection of its own.
+	// While the line is full, nothing is read from the connection. The call at
+	// its head must be able to ask the bus meanwhile, so that takes another
+	// connection.
 	asker, err := sysbus.Connect(dbus.WithContext(connected))
 	if err != nil {
 		return fmt.Errorf("connecting to the system bus: %w", err)
@@ -146,7 +147,7 @@ func (a *api) session(ctx context.Context) error {
 	names := a.registry.Names()
 	a.keep(names)
 	for _, name := range names {
-		a.paths.Path(name) // in the order of the names
+		a.paths.Path(name) // assigned in the order of the names
 	}
 	for _, name := range []string{serverName, oldServerName} {
 		reply, err := bus.RequestName(name, dbus.NameFlagDoNotQueue)
@@ -178,7 +179,7 @@ func (a *api) session(ctx context.Context) error {
 				pause.Reset(d)
 			} else {
 				s.behind = nil
-				go debug.FreeOSMemory() // each client leaves more than is kept of it
+				go debug.FreeOSMemory() // each client leaves more garbage than is kept of it
 			}
 			s.flush()
 		case <-bus.Context().Done():
@@ -193,14 +194,14 @@ func (a *api) session(ctx context.Context) error {
 	return fmt.Errorf("sending signals: %w", s.err)
 }
 
-// keep forgets all clients but those of names, which are sorted: some may have
-// gone while no notice came.
+// keep forgets all clients but those in names, which are sorted: some may have
+// gone without a notice.
 func (a *api) keep(names []string) {
 	a.paths.Keep(names)
 	a.history.keep(names)
 }
 
-// actor says who has sent a call, in the words of a status: "uid 0 over D-Bus".
+// actor returns who sent a call, as a status has it: "uid 0 over D-Bus".
 func (a *api) actor(sender string) string {
 	a.mu.Lock()
 	asker, known := a.asker, a.actors[sender]
@@ -211,7 +212,7 @@ func (a *api) actor(sender string) string {
 	var uid uint32
 	err := asker.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, sender).Store(&uid)
 	if err != nil {
-		// It may have hung up, not waiting for an answer.
+		// The sender may have hung up without waiting for an answer.
 		return "somebody over D-Bus"
 	}
 	actor := fmt.Sprintf("uid %d over D-Bus", uid)

@@ -12,15 +12,15 @@ import (
 	"mandos/internal/secret"
 )
 
-// A subject is what a property is read of.
+// A subject is what properties are read from.
 type subject struct {
 	api  *api
 	view registry.View
 	path dbus.ObjectPath
 }
 
-// stamp writes an instant as the reference does: in UTC, without a zone, and
-// always with six digits, which mandos-monitor insists on.
+// stamp formats an instant as the reference does: in UTC, without a zone, and
+// always with six decimals, which mandos-monitor requires.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -30,7 +30,8 @@ func stamp(t time.Time) string {
 
 func milliseconds(d time.Duration) uint64 { return uint64(max(d, 0) / time.Millisecond) }
 
-// do gives an event to the registry. make gets the words for who asks.
+// do returns a method that gives an event to the registry. by says who asked
+// for it.
 func do(event func(by string) client.Event) func(call) ([]any, error) {
 	return func(c call) ([]any, error) { return nil, c.do(event) }
 }
@@ -70,7 +71,7 @@ var clientSignals = []introspect.Signal{
 	signal("PropertyChanged", true, arg{"property", "s"}, arg{"value", "v"}),
 }
 
-// text, boolean and duration make properties of those kinds.
+// text, boolean and duration return properties of those kinds.
 
 func text(name, changes string, get func(registry.View) string) property {
 	return property{name: name, signature: "s", changes: changes, get: func(s subject) any { return get(s.view) }}
@@ -80,7 +81,7 @@ func boolean(name string, get func(registry.View) bool) property {
 	return property{name: name, signature: "b", get: func(s subject) any { return get(s.view) }}
 }
 
-// onOff makes a boolean one that can be set.
+// onOff makes the boolean property p settable.
 func onOff(p property, on, off func(by string) client.Event) property {
 	p.set = func(c call, value any) error {
 		yes, ok := value.(bool)
@@ -113,7 +114,7 @@ func duration(name string, which client.Property, get func(client.Settings) time
 	}
 }
 
-// settable makes a text one that can be set.
+// settable makes the text property p settable.
 func settable(p property, which client.Property) property {
 	p.set = func(c call, value any) error {
 		s, ok := value.(string)
@@ -126,7 +127,7 @@ func settable(p property, which client.Property) property {
 	return p
 }
 
-// set is do for values that may be out of range.
+// set is do for a value that may be out of range.
 func (c call) set(ev client.Event, event func(by string) client.Event) error {
 	if err := client.Validate(ev); err != nil {
 		return invalidArgs("%v", err)
@@ -134,8 +135,8 @@ func (c call) set(ev client.Event, event func(by string) client.Event) error {
 	return c.do(event)
 }
 
-// integer takes all integers of D-Bus: dbus-python sends whichever its value
-// fits in (mandos-ctl: int32).
+// integer accepts all of D-Bus's integer types: dbus-python sends whichever the
+// value fits in (mandos-ctl: int32).
 func integer(value any) (int64, bool) {
 	switch v := value.(type) {
 	case byte:
@@ -185,7 +186,7 @@ var clientProperties = []property{
 	duration("Timeout", client.PropTimeout, func(s client.Settings) time.Duration { return s.Timeout }),
 }
 
-// lastCheckedOK takes any text as an operator's word that all is well.
+// lastCheckedOK takes the setting of any text as an operator's CheckedOK.
 func lastCheckedOK() property {
 	p := text("LastCheckedOK", "", func(v registry.View) string { return stamp(v.LastCheckedOK) })
 	p.set = func(c call, value any) error {
@@ -216,8 +217,8 @@ func orEmpty(id interface {
 	return id.String()
 }
 
-// ourClientProperties are those that the reference hasn't. None of them is
-// signalled: they change with those that are.
+// ourClientProperties are those that the reference doesn't have. No signals are
+// sent for them: they change along with others for which there are.
 var ourClientProperties = []property{
 	text("Status", "false", func(v registry.View) string { return v.Describe() }),
 	text("CannotCheck", "false", func(v registry.View) string { return v.CannotCheck }),
@@ -227,10 +228,10 @@ var ourClientProperties = []property{
 	{name: "Refusals", signature: "a(sss)", changes: "false", get: func(s subject) any { return s.api.history.refusals(s.view.Settings.Name) }},
 }
 
-// clientInterfaces are those of each client's object.
+// clientInterfaces are the interfaces of each client's object.
 var clientInterfaces []iface
 
-func init() { // their methods refer to the table that they are in
+func init() { // here, because their methods refer to the table itself
 	clientInterfaces = []iface{
 		{name: introspectable, methods: []method{introspectMethod}},
 		{name: propertiesName, methods: propertiesMethods, signals: propertiesSignals},

@@ -10,7 +10,7 @@ import (
 	"mandos/internal/registry"
 )
 
-// Names of errors. Those with "Python" are what Debian's server sends.
+// Names of errors. Those with "Python" are the ones that Debian's server sends.
 const (
 	errInvalidArgs      = "org.freedesktop.DBus.Error.InvalidArgs"
 	errUnknownObject    = "org.freedesktop.DBus.Error.UnknownObject"
@@ -22,8 +22,9 @@ const (
 	errKey              = "org.freedesktop.DBus.Python.KeyError"
 )
 
-// maxErrorText bounds the text of an error, in bytes: it may repeat what the
-// caller sent, and an answer that is too long makes the bus hang up.
+// maxErrorText is the maximum length of an error's text, in bytes: it may
+// repeat what the caller sent, and the bus hangs up on an answer that is too
+// long.
 const maxErrorText = 1 << 10
 
 func newError(name, format string, args ...any) dbus.Error {
@@ -42,7 +43,7 @@ func noObject(path dbus.ObjectPath) dbus.Error {
 	return newError(errUnknownObject, "there is no object %s", path)
 }
 
-// busError makes any error one of D-Bus.
+// busError turns any error into a D-Bus error.
 func busError(err error) dbus.Error {
 	if e, ok := errors.AsType[dbus.Error](err); ok {
 		return e

@@ -10,11 +10,11 @@ import (
 	"mandos/internal/registry"
 )
 
-// remembered is how many hand-outs and how many refusals are kept of each
-// client, since the daemon was started.
+// remembered is how many hand-outs and how many refusals are kept for each
+// client; they are forgotten when the daemon ends.
 const remembered = 10
 
-// A history remembers who got and who was refused a secret.
+// A history remembers who got a secret and who was refused one.
 type history struct {
 	mu      sync.Mutex
 	clients map[string]*clientHistory
@@ -26,20 +26,20 @@ type totals struct{ handouts, refusals, unknownKeys uint64 }
 type clientHistory struct {
 	handouts []seen
 	refusals []seen
-	protocol string // of the last that proved its key, whatever came of it
+	protocol string // of the last peer that proved its key, whatever the outcome
 }
 
-// A seen is one that came for a secret.
+// A seen is one request for a secret.
 type seen struct {
 	at     time.Time
 	peer   netip.AddrPort
-	reason client.Reason // of a refusal
+	reason client.Reason // if it was refused
 }
 
-// A handout is a hand-out as D-Bus has it: a(ss).
+// A handout is a hand-out in its D-Bus form, an element of a(ss).
 type handout struct{ Time, Peer string }
 
-// A refusal is a refusal as D-Bus has it: a(sss).
+// A refusal is a refusal in its D-Bus form, an element of a(sss).
 type refusal struct{ Time, Peer, Reason string }
 
 // note remembers n, which happened at now.
@@ -69,7 +69,7 @@ func (h *history) note(n *registry.Notice, now time.Time) {
 	}
 }
 
-// keep forgets all clients but those of names, which are sorted.
+// keep forgets all clients but those in names, which are sorted.
 func (h *history) keep(names []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,7 +86,7 @@ func (h *history) of(name string) *clientHistory {
 	return h.clients[name]
 }
 
-// newest puts x first and drops the oldest.
+// newest puts x first in list and drops the oldest if there are too many.
 func newest(list []seen, x seen) []seen {
 	if len(list) < remembered {
 		list = append(list, seen{})

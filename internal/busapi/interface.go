@@ -20,13 +20,13 @@ const (
 	oldServerName = "se.bsnet.fukt.Mandos"
 	oldClientName = "se.bsnet.fukt.Mandos.Client"
 
-	// Ours, for what those have no room for: see mandos-dbus(7).
+	// Our own, for what has no place in the others: see mandos-dbus(7).
 	ourServerName = "mandos.go.Server1"
 	ourClientName = "mandos.go.Client1"
 )
 
-// The interfaces of a client that have its properties and signals; the
-// second is the deprecated name of the first.
+// The interfaces that hold a client's properties and signals; the second is the
+// deprecated name of the first.
 var clientNames = []string{clientName, oldClientName}
 
 // An iface is one interface of an object.
@@ -38,7 +38,7 @@ type iface struct {
 	deprecated bool
 }
 
-// A method is one that may be called.
+// A method is a method that may be called.
 type method struct {
 	name       string
 	in, out    []arg
@@ -51,12 +51,12 @@ type call struct {
 	api    *api
 	object string
 	sender string
-	args   []any // of the types that the method's in has
+	args   []any // of the types in the method's in
 }
 
 type arg struct{ name, signature string }
 
-// A property is one of a client or of the server.
+// A property is a property of a client or of the server.
 type property struct {
 	name       string
 	signature  string
@@ -100,7 +100,7 @@ func signal(name string, deprecated bool, args ...arg) introspect.Signal {
 	return s
 }
 
-// describe returns i as Introspect tells it.
+// describe returns i as Introspect describes it.
 func (i iface) describe() introspect.Interface {
 	d := introspect.Interface{Name: i.name, Signals: i.signals, Annotations: annotations(i.deprecated, "")}
 	for _, m := range i.methods {
@@ -136,22 +136,23 @@ func describeNode(interfaces []iface, children []string) (string, error) {
 	return strings.TrimSpace(introspect.IntrospectDeclarationString) + "\n" + string(text) + "\n", nil
 }
 
-// An object is one that a path leads to. It implements [dbus.ServerObject].
+// An object is the object at a path. It implements [dbus.ServerObject].
 type object struct {
 	handler
 	client     string // its name, for a client's object
 	interfaces []iface
 }
 
-// LookupInterface implements [dbus.ServerObject]. A call may leave the
-// interface out.
+// LookupInterface implements [dbus.ServerObject]. A call may omit the
+// interface.
 func (o object) LookupInterface(name string) (dbus.Interface, bool) {
 	if name == "" {
 		return lookup{o, o.interfaces}, true
 	}
 	i := slices.IndexFunc(o.interfaces, func(i iface) bool { return i.name == name })
 	if i < 0 {
-		// The bus's own word for a method of an unknown interface.
+		// For an unknown interface, LookupMethod answers with the same error as
+		// the bus.
 		return lookup{o, nil}, true
 	}
 	return lookup{o, o.interfaces[i : i+1]}, true
@@ -175,8 +176,8 @@ func (l lookup) LookupMethod(name string) (dbus.Method, bool) {
 }
 
 // A bound is a method of one object; it implements [dbus.Method] and
-// [dbus.ArgumentDecoder]. Every call gets to one, so that none is left out
-// of the line.
+// [dbus.ArgumentDecoder]. Every call ends up at one, so that every call goes
+// through the line.
 type bound struct {
 	object   object
 	method   method
@@ -215,7 +216,7 @@ func (b *bound) Call(args ...any) ([]any, error) {
 	return out, nil
 }
 
-// The rest of [dbus.Method] isn't asked of an ArgumentDecoder.
+// The rest of [dbus.Method] isn't used for an ArgumentDecoder.
 
 func (b *bound) NumArguments() int     { return len(b.method.in) }
 func (b *bound) NumReturns() int       { return len(b.method.out) }

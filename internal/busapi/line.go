@@ -6,16 +6,17 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// lineLength is how many calls may wait; with more, nothing is read from the
-// bus until one is done. The bus then holds its senders up, or refuses them.
+// lineLength is how many calls may wait; when there are more, nothing is read
+// from the bus until one is done. The bus then blocks the senders, or refuses
+// their calls.
 const lineLength = 64
 
-// A line makes the calls on one connection be done one by one, in the order
-// in which they came, as the bus delivers them: an operator who disables a
-// client and enables it again, without waiting for answers, ends with one
-// that is enabled. godbus by itself starts each in a goroutine of its own.
+// A line serialises the calls on one connection, in the order in which the bus
+// delivers them: if an operator disables a client and enables it again, without
+// waiting for answers, it ends up enabled. godbus by itself runs each call in
+// its own goroutine.
 type line struct {
-	places chan struct{} // one for each that waits
+	places chan struct{} // one for each waiting call
 	closed chan struct{}
 
 	mu    sync.Mutex
@@ -25,7 +26,7 @@ type line struct {
 
 // A place is a call's place in a line.
 type place struct {
-	before <-chan struct{} // closed when the one before has left
+	before <-chan struct{} // closed when the call before has left
 	left   chan struct{}
 }
 
@@ -38,14 +39,14 @@ func newLine() *line {
 	}
 }
 
-// join gives a call its place; it waits while the line is full. It is the
-// connection's interceptor, and sees each message before it is handled.
+// join gives a call its place; it blocks while the line is full. It is the
+// connection's interceptor, and so sees each message before it is handled.
 func (l *line) join(msg *dbus.Message) {
 	if msg.Type != dbus.TypeMethodCall {
 		return
 	}
 	if of, _ := msg.Headers[dbus.FieldInterface].Value().(string); of == "org.freedesktop.DBus.Peer" {
-		return // godbus answers it by itself
+		return // godbus answers that itself
 	}
 	select {
 	case l.places <- struct{}{}:
@@ -73,5 +74,5 @@ func (l *line) enter(msg *dbus.Message) (leave func()) {
 	}
 }
 
-// close lets the connection's reader go.
+// close releases the connection's reader.
 func (l *line) close() { close(l.closed) }

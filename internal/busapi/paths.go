@@ -17,17 +17,17 @@ const (
 	clientsPath = dbus.ObjectPath("/clients")
 )
 
-// Paths gives each client its object path, which it keeps as long as it is
-// there. It may be used from everywhere.
+// Paths gives each client its object path, which the client keeps for as long
+// as it exists. It is safe for concurrent use.
 type Paths struct {
 	mu     sync.Mutex
 	byPath map[dbus.ObjectPath]string
 }
 
-// Path returns the path of the client called name. The names that Debian's
-// server can have get the path that they have there, /clients/NAME with "_"
-// for "." and "-"; another byte becomes "_" and its two hexadecimal digits,
-// and whoever comes second to a path gets "__" and a hash.
+// Path returns the path of the client called name. Names that are possible with
+// Debian's server get the same path as there, /clients/NAME with "_" for "."
+// and "-". Any other byte becomes "_" and its two hexadecimal digits, and a
+// client whose path is already taken gets "__" and a hash appended.
 func (p *Paths) Path(name string) dbus.ObjectPath {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -41,7 +41,7 @@ func (p *Paths) Path(name string) dbus.ObjectPath {
 	return path
 }
 
-// find returns the path that name has, or is to have.
+// find returns the path that name has, or will get.
 func (p *Paths) find(name string) (path dbus.ObjectPath, known bool) {
 	plain := clientsPath + "/" + dbus.ObjectPath(element(name))
 	owner, taken := p.byPath[plain]
@@ -76,7 +76,7 @@ func (p *Paths) Forget(name string) {
 	}
 }
 
-// Keep frees the paths of all clients but those of names, which are sorted.
+// Keep frees the paths of all clients but those in names, which are sorted.
 func (p *Paths) Keep(names []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

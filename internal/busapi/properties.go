@@ -12,7 +12,7 @@ var introspectMethod = method{name: "Introspect", out: []arg{{"xml_data", "s"}},
 	return []any{text}, err
 }}
 
-// interfaces are those of the object that is called.
+// interfaces returns the interfaces of the object that is called.
 func (c call) interfaces() []iface {
 	if c.object != "" {
 		return clientInterfaces
@@ -81,7 +81,7 @@ func (i iface) list(s subject) sysbus.Properties {
 	return i.appendTo(make(sysbus.Properties, 0, len(i.properties)), s)
 }
 
-// appendTo appends to list what list returns.
+// appendTo appends to list what i.list returns.
 func (i iface) appendTo(list sysbus.Properties, s subject) sysbus.Properties {
 	for _, p := range i.properties {
 		if p.get != nil {
@@ -91,7 +91,7 @@ func (i iface) appendTo(list sysbus.Properties, s subject) sysbus.Properties {
 	return list
 }
 
-// values is list for an answer.
+// values is list in the form for an answer.
 func (i iface) values(s subject) map[string]dbus.Variant {
 	values := make(map[string]dbus.Variant, len(i.properties))
 	for _, p := range i.list(s) {
@@ -100,8 +100,8 @@ func (i iface) values(s subject) map[string]dbus.Variant {
 	return values
 }
 
-// property finds the one that the first two arguments name. An empty
-// interface stands for whichever has it.
+// property finds the property that the first two arguments name. An empty
+// interface name stands for any that has it.
 func (c call) property() (property, error) {
 	of, name := c.args[0].(string), c.args[1].(string)
 	for _, i := range c.interfaces() {
@@ -117,7 +117,7 @@ func (c call) property() (property, error) {
 	return property{}, newError(errPropertyNotFound, "there is no property %s of interface %s", name, of)
 }
 
-// subject is what the properties of the called object are read of.
+// subject returns what the properties of the called object are read from.
 func (c call) subject() (subject, error) {
 	if c.object == "" {
 		return subject{api: c.api, path: rootPath}, nil

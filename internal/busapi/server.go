@@ -5,7 +5,7 @@ import (
 	"github.com/godbus/dbus/v5/introspect"
 )
 
-// serverMethods are those of se.recompile.Mandos.
+// serverMethods are the methods of se.recompile.Mandos.
 var serverMethods = []method{
 	{name: "GetAllClients", out: []arg{{"", "ao"}}, deprecated: true, call: func(c call) ([]any, error) {
 		paths := []dbus.ObjectPath{}
@@ -65,18 +65,18 @@ var objectManagerSignals = []introspect.Signal{
 	signal("InterfacesRemoved", false, arg{"object_path", "o"}, arg{"interfaces", "as"}),
 }
 
-// maxAnswer bounds an answer, in bytes: the system bus hangs up on who sends
-// more than 32 MiB. It is enough for 10,000 clients.
+// maxAnswer is the maximum length of an answer, in bytes: the system bus
+// disconnects a sender of more than 32 MiB. It is enough for 10,000 clients.
 const maxAnswer = 30 << 20
 
 func tooMany() error {
 	return newError(errLimits, "there are too many clients for one answer of D-Bus")
 }
 
-// sizeOf returns about how many bytes values take in a message, rather too
-// many.
+// sizeOf estimates how many bytes values take in a message, rather too many
+// than too few.
 func sizeOf(values map[string]dbus.Variant) int {
-	n := 80 // the path, the interface and what is around
+	n := 80 // the path, the interface and the overhead
 	for name, v := range values {
 		n += len(name) + 20
 		switch v := v.Value().(type) {
@@ -91,7 +91,7 @@ func sizeOf(values map[string]dbus.Variant) int {
 	return n
 }
 
-// interfaces are all interfaces of a client's object with their properties.
+// interfaces returns all interfaces of a client's object with their properties.
 func (s subject) interfaces() map[string]map[string]dbus.Variant {
 	all := make(map[string]map[string]dbus.Variant, len(clientInterfaces))
 	for _, i := range clientInterfaces {
@@ -100,7 +100,7 @@ func (s subject) interfaces() map[string]map[string]dbus.Variant {
 	return all
 }
 
-// subjects are all clients.
+// subjects returns all clients.
 func (a *api) subjects() []subject {
 	views := a.registry.List()
 	subjects := make([]subject, len(views))
@@ -130,7 +130,7 @@ var ourServerProperties = []property{
 // The interfaces of "/" and of "/clients".
 var serverInterfaces, nodeInterfaces []iface
 
-func init() { // their methods refer to the tables that they are in
+func init() { // here, because their methods refer to the tables themselves
 	serverInterfaces = []iface{
 		{name: introspectable, methods: []method{introspectMethod}},
 		{name: propertiesName, methods: propertiesMethods, signals: propertiesSignals},

@@ -17,13 +17,13 @@ type signaller struct {
 	out sender
 	err error
 
-	// announced has the clients that were announced: false where changes were
-	// missed since then.
+	// announced has the clients that were announced; the value is false if
+	// changes have been missed since then.
 	announced map[string]bool
-	behind    []string // clients that catchUp has to look at
-	happened  bool     // something, since catchUp was last at work
+	behind    []string // clients that catchUp has yet to look at
+	happened  bool     // something has happened since catchUp last worked
 
-	room sysbus.Properties // of the last client, to be written over
+	room sysbus.Properties // the last client's, to be reused
 }
 
 // A sender is a [sysbus.Signals].
@@ -33,20 +33,21 @@ type sender interface {
 }
 
 const (
-	// catchUpTime is how long catchUp works at most, and catchUpPause how many
-	// times as long it rests; or catchUpYield, when something has happened
-	// meanwhile: all clients of a large site have to be told of just when their
-	// hosts come for their secrets. The bus's own work comes on top.
+	// catchUpTime is how long catchUp works at most before it rests,
+	// catchUpPause times as long as it has worked, or catchUpYield times if
+	// something has happened meanwhile: a large site's clients have to be
+	// announced just when its hosts come for their secrets. The bus's own work
+	// comes on top.
 	catchUpTime  = 2 * time.Millisecond
 	catchUpPause = 8
 	catchUpYield = 50
-	// goodbyeTime is for telling, one by one, that all clients are gone. That
-	// the server's name is gone says the same.
+	// goodbyeTime is how long to spend on signalling for each client that it is
+	// gone. That the server's name has gone says the same.
 	goodbyeTime = time.Second
 )
 
-// catchUp tells of some of the clients that are behind, and returns how long
-// to leave the others. What happens meanwhile comes first, by notice.
+// catchUp sends signals for some of the clients in behind, and returns how long
+// to leave the others. Notices of what happens meanwhile come first.
 func (s *signaller) catchUp() (pause time.Duration) {
 	begin := time.Now()
 	for len(s.behind) > 0 && s.err == nil && time.Since(begin) < catchUpTime {
@@ -58,7 +59,7 @@ func (s *signaller) catchUp() (pause time.Duration) {
 		}
 		v, there := s.api.registry.Get(name)
 		switch {
-		case !there: // there is a notice of that
+		case !there: // a notice says so
 		case !announced:
 			s.added(v)
 		default:
@@ -70,7 +71,7 @@ func (s *signaller) catchUp() (pause time.Duration) {
 	return s.rest(time.Since(begin))
 }
 
-// rest returns how long catchUp rests after it has worked for so long.
+// rest returns how long catchUp rests after it has worked for worked.
 func (s *signaller) rest(worked time.Duration) time.Duration {
 	if s.happened {
 		s.happened = false
@@ -79,7 +80,7 @@ func (s *signaller) rest(worked time.Duration) time.Duration {
 	return catchUpPause * worked
 }
 
-// goodbye tells that all clients are gone.
+// goodbye signals that all clients are gone.
 func (s *signaller) goodbye() {
 	begin := time.Now()
 	for name := range s.announced {
@@ -90,7 +91,8 @@ func (s *signaller) goodbye() {
 	}
 }
 
-// send has a signal of each of the interfaces sent at the next flush.
+// send queues a signal for each of the interfaces, to be sent at the next
+// flush.
 func (s *signaller) send(path dbus.ObjectPath, interfaces []string, member string, values ...any) {
 	if s.err == nil {
 		s.err = s.out.Add(path, interfaces, member, values...)
@@ -103,14 +105,14 @@ func (s *signaller) flush() {
 	}
 }
 
-// The interfaces of signals. Those of the reference have two names.
+// The interfaces of signals. The reference's have two names.
 var (
 	serverNames     = []string{serverName, oldServerName}
 	propertiesNames = []string{propertiesName}
 	managerNames    = []string{objectManager}
 )
 
-// waiting does notice for what waits in feed.
+// waiting handles the notices that wait in feed.
 func (s *signaller) waiting(feed *registry.Feed) {
 	for range len(feed.C) {
 		s.notice(<-feed.C, time.Now())
@@ -128,7 +130,7 @@ func (s *signaller) notice(n *registry.Notice, now time.Time) {
 		s.removed(name)
 		s.api.paths.Forget(name)
 	case registry.ClientChanged:
-		s.changed(n.Client, n.Changes) // whoever has asked knows it, announced or not
+		s.changed(n.Client, n.Changes) // announced or not: others may have found the client by asking
 	case registry.ClientNotFound:
 		s.send(rootPath, serverNames, "ClientNotFound", n.Caller.Identity.String(), n.Caller.Addr.Addr().String())
 	case registry.Lost:
@@ -143,7 +145,7 @@ func (s *signaller) added(v registry.View) {
 	from := 0
 	s.room = s.room[:0]
 	for _, i := range clientInterfaces {
-		if i.name != oldClientName { // it has those of the one before
+		if i.name != oldClientName { // it has the same properties as the one before
 			from = len(s.room)
 			s.room = i.appendTo(s.room, sub)
 		}
@@ -164,7 +166,7 @@ func (s *signaller) removed(name string) {
 	s.send(rootPath, serverNames, "ClientRemoved", path, name)
 }
 
-// resync has the whole state told, after changes were missed.
+// resync has the whole state sent after changes were missed.
 func (s *signaller) resync() {
 	s.behind = s.api.registry.Names()
 	for name := range s.announced {
@@ -198,7 +200,7 @@ func (s *signaller) changed(v registry.View, changes []client.Notice) {
 	}
 }
 
-// property tells of one property's new value.
+// property signals one property's new value.
 func (s *signaller) property(sub subject, name string) {
 	for _, p := range clientProperties {
 		if p.name != name {
@@ -218,8 +220,8 @@ func (s *signaller) property(sub subject, name string) {
 	}
 }
 
-// waitStatus returns the two numbers of CheckerCompleted; for a signal they
-// are the reference's quirk.
+// waitStatus returns the two numbers of CheckerCompleted; if a signal ended the
+// checker, they follow a quirk of the reference.
 func waitStatus(r client.CheckResult) (exit int16, wait int64) {
 	status := int64(r.Status())
 	signo := int64(r.Signal)

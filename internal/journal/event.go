@@ -1,11 +1,11 @@
 // Package journal writes the log: to the systemd journal with fields when
-// stderr is connected to it, else as plain lines with time stamps.
+// stderr is connected to it, otherwise as plain lines with time stamps.
 //
 // The contract: the text of a message is constant, begins in lower case and
 // ends without a full stop; whatever varies is an attribute and becomes a
 // journal field; an event that an operator may wait for or search for has a
-// MESSAGE_ID, and the catalog in systemd/ explains it. No secret, session
-// key or password is ever an attribute.
+// MESSAGE_ID, which the catalog in systemd/ explains. No secret, session key or
+// password is ever an attribute.
 package journal
 
 import (
@@ -18,14 +18,14 @@ import (
 const (
 	LevelNotice   = slog.LevelInfo + 2
 	LevelCritical = slog.LevelError + 4
-	// LevelAudit passes every filter and is written with the priority
-	// "notice": what decides over secrets is always logged.
+	// LevelAudit passes every filter and is written with the priority "notice":
+	// whatever decides who gets a secret is always logged.
 	LevelAudit = slog.Level(100)
 )
 
 // An Event is a kind of log entry with a stable identity.
 type Event struct {
-	ID    string // MESSAGE_ID: 32 lower-case hexadecimal digits, made once with systemd-id128 new
+	ID    string // MESSAGE_ID: 32 lower-case hexadecimal digits, made with systemd-id128 new
 	Level slog.Level
 	Text  string // constant
 }
@@ -56,13 +56,14 @@ func KeyID(id interface{ String() string }) slog.Attr { return slog.String(keyKe
 // Peer is the attribute for a peer's address and port.
 func Peer(addr interface{ String() string }) slog.Attr { return slog.String(keyPeer, addr.String()) }
 
-// Protocol is the attribute for the protocol that a peer's identity was proved
-// by.
+// Protocol is the attribute for the protocol by which a peer proved its
+// identity.
 func Protocol(id interface{ Protocol() string }) slog.Attr {
 	return slog.String(keyProtocol, id.Protocol())
 }
 
-// Service is the attribute for the name that Zeroconf announces the server by.
+// Service is the attribute for the name under which Zeroconf announces the
+// server.
 func Service(name string) slog.Attr { return slog.String(keyService, name) }
 
 // Reason is the attribute for why something was refused or changed.
@@ -71,8 +72,8 @@ func Reason(why string) slog.Attr { return slog.String(keyReason, why) }
 // Err is the attribute for an error.
 func Err(err error) slog.Attr { return slog.String(keyError, err.Error()) }
 
-// Write is Log, but returns the error of the handler: for what may only
-// happen if it is on record.
+// Write is Log, but returns the handler's error: it is for what may only happen
+// once it has been logged.
 func (e Event) Write(ctx context.Context, l *slog.Logger, attrs ...slog.Attr) error {
 	r := slog.NewRecord(time.Now(), e.Level, e.Text, 0)
 	r.AddAttrs(attrs...)
@@ -80,7 +81,7 @@ func (e Event) Write(ctx context.Context, l *slog.Logger, attrs ...slog.Attr) er
 	return l.Handler().Handle(ctx, r)
 }
 
-// Actor is the attribute for who did it: "uid 0 over D-Bus".
+// Actor is the attribute for who did something, such as "uid 0 over D-Bus".
 func Actor(who string) slog.Attr { return slog.String("MANDOS_ACTOR", who) }
 
 // Expires is the attribute for when a client will be disabled.
@@ -97,7 +98,7 @@ func ExitStatus(status int) slog.Attr { return slog.Int("MANDOS_EXIT_STATUS", st
 // Output is the attribute for what a checker wrote, already escaped.
 func Output(text string) slog.Attr { return slog.String("MANDOS_OUTPUT", text) }
 
-// Setting, From and To are the attributes for a changed setting.
+// Setting is the attribute for the name of a changed setting.
 func Setting(name string) slog.Attr { return slog.String("MANDOS_SETTING", name) }
 
 // From is the attribute for a setting's old value.

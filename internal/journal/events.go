@@ -3,7 +3,7 @@ package journal
 import "log/slog"
 
 // The events, each with its entry in systemd/mandos.catalog. A MESSAGE_ID is
-// never changed and never used again.
+// never changed and never reused.
 var (
 	Ready          = Event{"14e191b884504ae6853178c471113da7", LevelNotice, "ready to serve clients"}
 	SecretReleased = Event{"6d24e3670c5e42a599e080d1d73e7ae5", LevelAudit, "releasing a client's secret to it"}
@@ -15,7 +15,7 @@ var (
 	CheckNotRun         = Event{"66f374b39d1e492287087016ca0a310e", slog.LevelWarn, "a checker could not be run"}
 )
 
-// The server's, about peers that have proved nothing (yet).
+// Of the server, about peers that have proved nothing (yet).
 var (
 	Connected       = Event{"1e85a3c7eaf34684ad1b573982e23ae1", slog.LevelInfo, "a peer connected"}
 	BadGreeting     = Event{"64d5da754d924ecf960b8e6dcc7b50b7", slog.LevelWarn, "a peer sent no proper greeting"}
@@ -29,7 +29,7 @@ var (
 	Suppressed      = Event{"007ef4986a4f41a2a4e40de2723892ce", slog.LevelWarn, "suppressed entries of one kind in the last minute"}
 )
 
-// The daemon's.
+// Of the daemon.
 var (
 	Listening       = Event{"7385b9d531144b2db342c5850d5d54a4", LevelNotice, "listening for clients"}
 	OptionOverruled = Event{"1506745ace1749798f49b6e96bb1f083", slog.LevelWarn, "an option has no effect, systemd made the socket"}
@@ -47,7 +47,7 @@ var (
 	Stopping        = Event{"74e3485b3dbe46d395ea6f85344212ca", LevelNotice, "stopping"}
 )
 
-// The Zeroconf announcement's.
+// Of the Zeroconf announcement.
 var (
 	Announced      = Event{"c54130d0a77e4cf9bcb74b5c10e8537a", LevelNotice, "announced by Zeroconf"}
 	Renamed        = Event{"986e117f843d46d68669b39ffcf31386", LevelNotice, "the service name was taken, trying another one"}
@@ -57,7 +57,7 @@ var (
 	BusMissing     = Event{"ca47462af9644097b4fa0e8d8f8447c4", slog.LevelWarn, "no connection to the system bus, trying again"}
 )
 
-// The registry's, about clients.
+// Of the registry, about clients.
 var (
 	ClientNew         = Event{"d940019e9c9742ddac2e528cbf0fb02e", LevelAudit, "a new client is in clients.conf"}
 	ClientInherits    = Event{"ac49df33cc8d41538d87cb4b8f7f2579", LevelAudit, "a client takes over what is known of its name and keys"}
@@ -82,7 +82,7 @@ var (
 	ClockStepped      = Event{"92b360c62f0f45dcb6f514301a63f41e", slog.LevelWarn, "the clock was set, which changes nothing for clients"}
 )
 
-// The D-Bus service's.
+// Of the D-Bus service.
 var (
 	BusReady = Event{"1821fc96a6bb4938b104e9b1fe27c283", slog.LevelInfo, "serving operators over D-Bus"}
 	BusLost  = Event{"0d420d62109f4708b8b79e378c6f2066", slog.LevelWarn, "not reachable over D-Bus; trying again"}

@@ -17,7 +17,7 @@ type entry struct {
 	fields    []field
 }
 
-// A field is one attribute; its key has the names of its groups before it,
+// A field is one attribute; its key is prefixed with the names of its groups,
 // joined with dots.
 type field struct{ key, value string }
 
@@ -30,7 +30,7 @@ type handler struct {
 	sink      sink
 	levels    Levels
 	component string
-	prefix    string // of the groups that are open: "a.b."
+	prefix    string // of the open groups: "a.b."
 	fields    []field
 }
 
@@ -70,11 +70,11 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &h2
 }
 
-// appendAttr appends a, or the members of the group that it is.
+// appendAttr appends a or, if it is a group, its members.
 func appendAttr(fields []field, prefix string, a slog.Attr) []field {
 	v := a.Value.Resolve()
 	switch {
-	case a.Equal(slog.Attr{}): // to be ignored, as slog.Handler has it
+	case a.Equal(slog.Attr{}): // to be ignored, as slog.Handler requires
 	case v.Kind() == slog.KindGroup:
 		if a.Key != "" {
 			prefix += a.Key + "."
@@ -101,9 +101,9 @@ func valueString(v slog.Value) string {
 	return v.String()
 }
 
-// line returns the text with the attributes behind it, as people read it:
-// one line, no control characters. It is the same on a terminal and in the
-// journal's MESSAGE.
+// line returns the text followed by the attributes, for people: one line, no
+// control characters. It is the same on a terminal and in the journal's
+// MESSAGE.
 func (e entry) line() string {
 	var b strings.Builder
 	size := len(e.text)

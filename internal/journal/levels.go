@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Components are the parts of the program that may have a level of their own.
+// Components are the parts of the program that may have their own level.
 var Components = []string{"avahi", "busapi", "config", "daemon", "registry", "sd", "server"}
 
 const keyComponent = "MANDOS_COMPONENT"
@@ -24,8 +24,8 @@ type Levels struct {
 	each map[string]slog.Level
 }
 
-// levelNames are the names of syslog.conf(5) that an operator may use, and
-// those that are printed.
+// levelNames are the names of levels, as in syslog.conf(5), for reading and for
+// printing.
 var levelNames = map[string]slog.Level{
 	"DEBUG":    slog.LevelDebug,
 	"INFO":     slog.LevelInfo,
@@ -38,9 +38,9 @@ var levelNames = map[string]slog.Level{
 // Debug logs everything.
 func Debug() Levels { return Levels{all: new(slog.LevelDebug)} }
 
-// ParseLevels reads a level for all ("info"), for single components
-// ("server=debug,registry=info"), or both, in any case. The empty string is
-// the default.
+// ParseLevels reads a level for all components ("info"), for single ones
+// ("server=debug,registry=info"), or both, in upper or lower case. The empty
+// string is the default.
 func ParseLevels(s string) (Levels, error) {
 	var l Levels
 	if strings.TrimSpace(s) == "" {
@@ -105,7 +105,7 @@ func (l Levels) of(component string) slog.Level {
 	return LevelNotice
 }
 
-// levelsByName returns the names, the most talkative first.
+// levelsByName returns the names of the levels, the most verbose first.
 func levelsByName() []string {
 	names := slices.Collect(maps.Keys(levelNames))
 	slices.SortFunc(names, func(a, b string) int { return int(levelNames[a] - levelNames[b]) })
@@ -120,8 +120,8 @@ func orList(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// levelName returns the name under which l is printed, and its priority as
-// of syslog(3).
+// levelName returns the name that is printed for l, and its priority in the
+// terms of syslog(3).
 func levelName(l slog.Level) (name string, priority byte) {
 	switch {
 	case l >= LevelAudit:

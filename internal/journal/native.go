@@ -16,29 +16,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketPath is where journald takes entries in its native protocol
-// (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
+// SocketPath is the socket on which journald accepts entries in its native
+// protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
 const SocketPath = "/run/systemd/journal/socket"
 
 const (
 	fieldPrefix    = "MANDOS_"
 	maxFieldName   = 64          // journald drops longer ones
-	journalTimeout = time.Second // for a journald that doesn't read
-	maxKept        = 4 << 10     // bytes of a buffer that is used again
+	journalTimeout = time.Second // how long to wait for a journald that doesn't read
+	maxKept        = 4 << 10     // size in bytes up to which a buffer is reused
 
 	// facility is daemon (syslog(3)). A syslogd to which journald forwards
-	// files entries by it; without it they were a user's (LOG_USER).
+	// entries files them by it; without it they would count as a user's
+	// (LOG_USER).
 	facility = "3"
 )
 
 // NewNative returns a handler that sends entries with their fields to the
-// journal's socket at path. What can't be sent goes to fallback, a line each
+// journal's socket at path. What can't be sent goes to fallback, one line each,
 // with its priority in the form of sd-daemon(3). identifier becomes
 // SYSLOG_IDENTIFIER.
 //
-// It is our own writer, not go-systemd's: that one sends fields whose names
-// it has just called invalid, has its socket's path fixed, and waits forever
-// for a journald that hangs.
+// It is our own writer, not go-systemd's: that one sends fields even though it
+// has just found their names invalid, has a fixed socket path, and waits
+// forever for a journald that hangs.
 func NewNative(path, identifier string, levels Levels, fallback io.Writer) slog.Handler {
 	return &handler{sink: &native{path: path, identifier: identifier, fallback: fallback}, levels: levels}
 }
@@ -93,10 +94,10 @@ func (n *native) send(b []byte) error {
 	return err
 }
 
-// Settle waits, for at most a second, until journald has dealt with what was
-// logged. A program calls it before it exits: journald finds out the unit of
-// an entry's process only when it reads the entry, and `journalctl -u` doesn't
-// show the last words of a process that was faster to exit.
+// Settle waits, for at most a second, until journald has read what was logged.
+// A program calls it before it exits: journald looks up the unit of an entry's
+// process only when it reads the entry, so `journalctl -u` doesn't show the
+// last entries of a process that has already exited by then.
 func Settle(log *slog.Logger) {
 	if h, ok := log.Handler().(*handler); ok {
 		if n, ok := h.sink.(*native); ok {
@@ -111,8 +112,8 @@ func (n *native) settle() {
 	if n.conn == nil {
 		return
 	}
-	// journald ignores an empty datagram, but reads it only after it has dealt
-	// with the entry before.
+	// journald ignores an empty datagram, but reads it only after it has
+	// handled the entry before.
 	if _, err := n.conn.Write(nil); err != nil {
 		return
 	}
@@ -128,7 +129,7 @@ func (n *native) settle() {
 	}
 }
 
-// sendMemfd passes an entry that is too big for a datagram in sealed memory.
+// sendMemfd sends an entry that is too big for a datagram in a sealed memfd.
 func (n *native) sendMemfd(b []byte) error {
 	fd, err := unix.MemfdCreate("journal-entry", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -143,7 +144,7 @@ func (n *native) sendMemfd(b []byte) error {
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
 		return err
 	}
-	raw, err := n.conn.SyscallConn() // WriteMsgUnix takes no connected datagram socket
+	raw, err := n.conn.SyscallConn() // WriteMsgUnix doesn't work with a connected datagram socket
 	if err != nil {
 		return err
 	}
@@ -171,8 +172,8 @@ func (n *native) encode(b []byte, e entry) []byte {
 	return b
 }
 
-// appendField writes the form with an explicit length for every value that
-// a line can't hold, so that no value can begin another field.
+// appendField uses the form with an explicit length for every value that
+// doesn't fit in a line, so that no value can begin another field.
 func appendField(b []byte, name, value string) []byte {
 	b = append(b, name...)
 	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' }) {
@@ -185,9 +186,9 @@ func appendField(b []byte, name, value string) []byte {
 	return append(b, '\n')
 }
 
-// fieldName turns an attribute's key into the name of a field of ours, so
-// that no attribute can pass for a field that journald or another program
-// gives a meaning to. The only key taken as it is: MESSAGE_ID.
+// fieldName turns an attribute's key into the name of one of our own fields, so
+// that no attribute can pass for a field that has a meaning to journald or
+// another program. Only MESSAGE_ID is taken as it is.
 func fieldName(key string) string {
 	if key == keyMessageID || isOwnField(key) {
 		return key
@@ -207,7 +208,7 @@ func fieldName(key string) string {
 	return name[:min(len(name), maxFieldName)]
 }
 
-// isOwnField reports whether key is the name of a field of ours as it is.
+// isOwnField reports whether key already is the name of one of our own fields.
 func isOwnField(key string) bool {
 	if !strings.HasPrefix(key, fieldPrefix) || len(key) > maxFieldName {
 		return false

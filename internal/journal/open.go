@@ -12,29 +12,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open returns the program's logger: to the journal when stderr is connected
-// to it, else to stderr in plain lines. Without a reader of those the program
-// ends by SIGPIPE; without journald it goes on. identifier is the program's name.
-// DEBUG_INVOCATION=1, which systemd sets for a service with
-// RestartMode=debug, overrules levels.
+// Open returns the program's logger: to the journal if stderr is connected to
+// it, otherwise to stderr in plain lines. If nobody reads those, SIGPIPE ends
+// the program; without journald it goes on. identifier is the program's name.
+// DEBUG_INVOCATION=1, which systemd sets for a service with RestartMode=debug,
+// overrules levels.
 func Open(identifier string, levels Levels) *slog.Logger {
 	if os.Getenv("DEBUG_INVOCATION") == "1" {
 		levels = Debug()
 	}
 	if fallback := besideJournal(os.Stderr); fallback != nil {
 		// journald may go away and come back; without this, Go ends a program
-		// that writes to a stderr that nobody reads. What isn't on record
-		// then doesn't happen, and the program goes on.
+		// that writes to a stderr that nobody reads. With it the program goes
+		// on, and what can't be logged doesn't happen.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 		return slog.New(NewNative(SocketPath, identifier, levels, fallback))
 	}
 	return slog.New(NewPlain(os.Stderr, levels))
 }
 
-// besideJournal returns where a service writes what journald doesn't take, or
-// nil for a program that doesn't log to the journal. One that systemd starts
-// while journald is away gets /dev/null for its stderr; nothing is on record
-// there.
+// besideJournal returns where a service writes what journald doesn't accept, or
+// nil for a program that doesn't log to the journal. A service that systemd
+// starts while journald is away gets /dev/null for its stderr; what is written
+// there is lost.
 func besideJournal(stderr *os.File) io.Writer {
 	switch {
 	case isJournal(stderr, os.Getenv("JOURNAL_STREAM")):
@@ -45,7 +45,7 @@ func besideJournal(stderr *os.File) io.Writer {
 	return nil
 }
 
-// nowhere takes nothing.
+// nowhere is a writer that always fails.
 type nowhere struct{}
 
 func (nowhere) Write([]byte) (int, error) { return 0, errors.New("stderr is /dev/null") }
@@ -56,9 +56,9 @@ func isNull(f *os.File) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
-// isJournal reports whether f is the stream to the journal that
-// $JOURNAL_STREAM names by device and inode (systemd.exec(5)). The variable
-// alone proves nothing: it is inherited by processes whose stderr isn't.
+// isJournal reports whether f is the stream to the journal that $JOURNAL_STREAM
+// names by device and inode (systemd.exec(5)). The variable alone proves
+// nothing: processes inherit it even if their stderr is another.
 func isJournal(f *os.File, stream string) bool {
 	var dev, ino uint64
 	if n, err := fmt.Sscanf(stream, "%d:%d", &dev, &ino); n != 2 || err != nil {

@@ -41,9 +41,9 @@ func (p *plain) write(e entry) error {
 	return err
 }
 
-// quoteWord returns s so that it can't be taken for anything but one word:
-// in Go's quotes where it holds blanks, quotes, an equals sign, or what
-// doesn't print.
+// quoteWord returns s in a form that can't be taken for anything but one word:
+// in Go's quotes if it contains blanks, quotes, an equals sign, or characters
+// that don't print.
 func quoteWord(s string) string {
 	if s == "" {
 		return `""`

@@ -8,7 +8,7 @@ import (
 )
 
 // A Throttle keeps peers from filling the log. Of each kind of entry it passes
-// some in a minute; the rest is counted, and the count reported when the
+// a few per minute; the rest are counted, and their number is logged when the
 // minute is over.
 type Throttle struct {
 	log    *slog.Logger
@@ -20,28 +20,29 @@ type Throttle struct {
 	timer  *time.Timer  // ends the window; nil while none is open
 }
 
-// A kind of entries: those of one event and, where they have one, of one
-// client and reason.
+// A kind is a kind of entries: those of one event and, if they have them, of
+// one client and reason.
 type kind struct {
 	event          Event
 	client, reason string
 }
 
-// NewThrottle returns a Throttle that passes burst entries of each kind in a
+// NewThrottle returns a Throttle that passes burst entries of each kind per
 // minute.
 func NewThrottle(log *slog.Logger, burst int) *Throttle {
 	return &Throttle{log: log, burst: burst, window: time.Minute, counts: make(map[kind]int)}
 }
 
-// Log logs e with attrs, or counts it. It reports whether it has passed.
+// Log logs e with attrs, or counts it. It reports whether e has passed.
 func (t *Throttle) Log(ctx context.Context, e Event, attrs ...slog.Attr) (passed bool) {
 	return t.pass(ctx, kind{event: e}, attrs)
 }
 
-// LogOf is Log for an entry about a client: it only counts with those of the
-// same event that have the same client and reason. A client that floods the
-// log hides nothing of others, nor what is new of itself. The attributes for
-// client and reason are the caller's to give; there must be few of each.
+// LogOf is Log for an entry about a client: it is counted only together with
+// entries of the same event, client and reason. So a client that floods the log
+// hides nothing about others, nor anything new about itself. The caller still
+// has to pass the attributes for client and reason; there must be only a few of
+// each.
 func (t *Throttle) LogOf(ctx context.Context, client, reason string, e Event, attrs ...slog.Attr) (passed bool) {
 	return t.pass(ctx, kind{e, client, reason}, attrs)
 }
@@ -63,7 +64,7 @@ func (t *Throttle) pass(ctx context.Context, k kind, attrs []slog.Attr) (passed 
 	return passed
 }
 
-// Flush ends the window now: it reports what was suppressed.
+// Flush ends the window now: it logs how many entries were suppressed.
 func (t *Throttle) Flush() {
 	t.mu.Lock()
 	counts := t.counts
@@ -85,7 +86,7 @@ func (t *Throttle) Flush() {
 			attrs = append(attrs, Reason(k.reason))
 		}
 		report := Suppressed
-		report.Level = max(report.Level, k.event.Level) // as sure to be seen as what it stands for
+		report.Level = max(report.Level, k.event.Level) // as sure to be seen as the entries it stands for
 		report.Log(context.Background(), t.log, attrs...)
 	}
 }

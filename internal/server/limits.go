@@ -146,7 +146,7 @@ func (t *table) arrive(s *session) (served, ok bool) {
 	}
 	if first {
 		if t.lines.Len() == 0 {
-			t.anyProof = time.Now() // nobody has had the time yet
+			t.anyProof = time.Now() // nobody has had time to prove anything yet
 		}
 		t.lines.PushBack(s.source)
 	}

@@ -11,19 +11,19 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// maxArray and maxMessage are the most bytes of an array and of a message
-// (D-Bus Specification, "Marshaling" and "Message Protocol").
+// maxArray and maxMessage are the maximum lengths of an array and of a message,
+// in bytes (D-Bus Specification, "Marshaling" and "Message Protocol").
 const (
 	maxArray   = 1 << 26
 	maxMessage = 1 << 27
 )
 
-// An encoder writes values as D-Bus has them, in little-endian order (D-Bus
-// Specification, "Marshaling (Wire Format)"). It is godbus's own encoding, at
-// a small part of its cost.
+// An encoder writes values in D-Bus's wire format, in little-endian order
+// (D-Bus Specification, "Marshaling (Wire Format)"). It does the same as godbus
+// at a small fraction of the cost.
 type encoder struct {
 	out   []byte
-	start int // out[start:] counts for the alignment
+	start int // alignment is relative to out[start:]
 	err   error
 }
 
@@ -61,7 +61,7 @@ func (e *encoder) signature(s string) {
 	e.out = append(append(append(e.out, byte(len(s))), s...), 0)
 }
 
-// array writes the elements that elements writes, and their length before.
+// array writes an array's length, and then its elements with elements.
 func (e *encoder) array(alignment int, elements func()) {
 	e.uint32(0)
 	begin := len(e.out)
@@ -134,7 +134,7 @@ func (e *encoder) properties(list Properties) {
 	})
 }
 
-// structs writes a list of structs: all that is left.
+// structs writes a list of structs, the only other kind of value.
 func (e *encoder) structs(list reflect.Value) {
 	if list.Kind() != reflect.Slice || list.Type().Elem().Kind() != reflect.Struct {
 		e.fail(fmt.Errorf("values of type %s can't be sent", list.Type()))
@@ -150,7 +150,7 @@ func (e *encoder) structs(list reflect.Value) {
 	})
 }
 
-// signatureOf returns the type of a value.
+// signatureOf returns the D-Bus signature of v.
 func signatureOf(v any) string {
 	switch v := v.(type) {
 	case string:

@@ -9,20 +9,20 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// incoming reads a connection, a message at once and not field by field, and
-// leaves out signals that nobody asked for. Every user may send a signal to
-// everybody. With a destination it comes whether or not there is a match rule,
-// whose sender isn't looked at, and to decode it may take seconds and a
-// gigabyte.
+// incoming reads from a connection, through a buffer rather than field by
+// field, and drops signals that nobody asked for. Every user may send a signal
+// to any connection. One with a destination arrives whether or not it matches a
+// rule and its sender, and decoding it may take seconds and a gigabyte.
 type incoming struct {
 	net.Conn
 	in       *bufio.Reader
-	directed bool // short signals to this connection are wanted
+	directed bool // short signals sent to this connection are wanted
 	begun    bool // authentication is over: messages follow
-	left     int  // bytes of a message that has been read in part
+	left     int  // bytes left of a message that has been read in part
 }
 
-// maxDirected bounds a signal that is sent to this connection, in bytes.
+// maxDirected is the maximum length of a signal sent to this connection, in
+// bytes.
 const maxDirected = 4 << 10
 
 func incomingOf(c net.Conn, directed bool) *incoming {
@@ -32,7 +32,7 @@ func incomingOf(c net.Conn, directed bool) *incoming {
 // Write implements [io.Writer].
 func (r *incoming) Write(p []byte) (int, error) {
 	if !r.begun && string(p) == "BEGIN\r\n" {
-		r.begun = true // nothing is read at the same time
+		r.begun = true // no race: nothing is read at this time
 	}
 	return r.Conn.Write(p)
 }
@@ -58,8 +58,8 @@ func (r *incoming) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// next looks at the message that comes next (D-Bus Specification, "Message
-// Protocol").
+// next looks at the header of the next message (D-Bus Specification, "Message
+// Protocol"), and returns the message's length and whether it is wanted.
 func (r *incoming) next() (length int, wanted bool, err error) {
 	const fixed = 16
 	b, err := r.in.Peek(fixed)
@@ -98,12 +98,12 @@ func (r *incoming) next() (length int, wanted bool, err error) {
 	return length, r.directed && length <= maxDirected, nil
 }
 
-// textFields reads those of a header's fields that are texts. It isn't ok if
-// there is a field of a type that the specification doesn't have.
+// textFields reads the fields of a header that are texts. It isn't ok if a
+// field has a type that the specification doesn't provide for.
 func textFields(b []byte, order binary.ByteOrder) (texts map[dbus.HeaderField]string, ok bool) {
 	texts = map[dbus.HeaderField]string{}
 	for len(b) > 0 {
-		if len(b) < 4+2 { // the shortest has an empty signature
+		if len(b) < 4+2 { // the shortest field is an empty signature
 			return nil, false
 		}
 		kind, value := string(b[1:4]), b[4:]

@@ -9,46 +9,46 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Signals sends signals on a connection, many with one write. It is for one
-// goroutine.
+// Signals sends signals on a connection, many with one write. It is not safe
+// for concurrent use.
 type Signals struct {
-	to      io.Writer // takes whole messages, from godbus too
+	to      io.Writer // takes whole messages; godbus writes to it as well
 	serials *serials
 	queue   []byte          // whole messages
-	body    []byte          // of the message at hand
-	checked dbus.ObjectPath // is valid: most come several times in turn
+	body    []byte          // of the current message
+	checked dbus.ObjectPath // known to be valid: most come several times in a row
 }
 
-// full is the length of the queue, in bytes, at which it is sent.
+// full is the length, in bytes, at which the queue is sent.
 const full = 32 << 10
 
-// NewSignals returns Signals that have messages numbered by themselves.
+// NewSignals returns Signals with message numbers of their own.
 func NewSignals(to io.Writer) *Signals { return &Signals{to: to, serials: &serials{}} }
 
-// Values that signals can have, besides string, bool, int16, int64, uint64,
-// [dbus.ObjectPath], []string, and lists of structs of those.
+// Types of values that signals can carry, besides string, bool, int16, int64,
+// uint64, [dbus.ObjectPath], []string, and lists of structs of those.
 type (
-	// A Variant is a value that tells its type: v.
+	// A Variant is a value with its type: v.
 	Variant struct{ Value any }
-	// Properties are a{sv}, in their order.
+	// Properties are an a{sv} in a given order.
 	Properties []Property
 	// A Property is a name and a value.
 	Property struct {
 		Name  string
 		Value any
 	}
-	// Interfaces are a{sa{sv}}, in their order.
+	// Interfaces are an a{sa{sv}} in a given order.
 	Interfaces []Interface
-	// An Interface is a name and values.
+	// An Interface is a name and its properties.
 	Interface struct {
 		Name       string
 		Properties Properties
 	}
 )
 
-// Add queues one signal for each of the interfaces, with the same values. It
-// sends nothing before Flush but what there is too much of, for which it waits
-// for the bus. After an error the connection is of no use.
+// Add queues one signal for each of the interfaces, with the same values.
+// Nothing is sent before Flush unless the queue is full; then it is flushed.
+// After an error the connection can't be used any more.
 func (s *Signals) Add(path dbus.ObjectPath, interfaces []string, member string, values ...any) error {
 	if (path == "" || path != s.checked) && !path.IsValid() {
 		return fmt.Errorf("sending the signal %s: the object path %q is invalid", member, string(path))
@@ -75,7 +75,7 @@ func (s *Signals) Add(path dbus.ObjectPath, interfaces []string, member string, 
 	return nil
 }
 
-// message queues a message with s.body (D-Bus Specification, "Message
+// message queues one signal with s.body (D-Bus Specification, "Message
 // Protocol").
 func (s *Signals) message(path dbus.ObjectPath, name, member, signature string) error {
 	e := encoder{out: s.queue, start: len(s.queue)}
@@ -106,14 +106,14 @@ func (s *Signals) message(path dbus.ObjectPath, name, member, signature string) 
 	return e.err
 }
 
-// field begins a field of a message's header, whose value has the type kind.
+// field begins a header field whose value has the type kind.
 func (e *encoder) field(field dbus.HeaderField, kind string) {
 	e.align(8)
 	e.out = append(e.out, byte(field))
 	e.signature(kind)
 }
 
-// Flush sends what is queued. It waits for the bus.
+// Flush sends what is queued. It blocks until the bus has taken it.
 func (s *Signals) Flush() error {
 	if len(s.queue) == 0 {
 		return nil
@@ -126,12 +126,12 @@ func (s *Signals) Flush() error {
 	return err
 }
 
-// serials are the numbers of a connection's messages, whoever sends them. It
-// implements [dbus.SerialGenerator]; unlike godbus's own it doesn't remember
-// which calls are under way, as they are answered before the numbers recur.
+// serials numbers a connection's messages, from Signals and from godbus. It
+// implements [dbus.SerialGenerator]; unlike godbus's own it doesn't keep track
+// of calls in progress, as they are answered long before the numbers repeat.
 type serials struct{ last atomic.Uint32 }
 
-// GetSerial returns the next number, which isn't zero.
+// GetSerial returns the next number, which is never zero.
 func (s *serials) GetSerial() uint32 {
 	for {
 		if n := s.last.Add(1); n != 0 {

@@ -1,5 +1,5 @@
-// Package sysbus connects to the system bus, without taking file descriptors
-// from it.
+// Package sysbus connects to the system bus, and protects the process from what
+// other users may send over it. It also sends many signals cheaply.
 package sysbus
 
 import (
@@ -15,26 +15,26 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Connect connects to the system bus: DBUS_SYSTEM_BUS_ADDRESS, else the usual
-// socket. Unlike [dbus.ConnectSystemBus] it doesn't offer to take file
-// descriptors, so the bus passes no message on that has some. Every user may
-// send a signal to everybody, and godbus panics over a list of descriptors,
-// and leaves those open that nobody asked for. Signals that are sent to this
-// connection alone are left out, too: what remains has the sender that a match
-// rule asks for, or is from the bus.
+// Connect connects to the system bus: DBUS_SYSTEM_BUS_ADDRESS, or else the
+// usual socket. Unlike [dbus.ConnectSystemBus] it doesn't offer to receive file
+// descriptors, so the bus delivers no message that carries any. Any user may
+// send a signal to any connection, and godbus panics over a list of
+// descriptors, and never closes those that nobody asked for. Signals that are
+// sent to this connection alone are dropped, too: the rest has the sender that
+// a match rule asks for, or is from the bus.
 func Connect(opts ...dbus.ConnOption) (*dbus.Conn, error) {
 	conn, _, err := connect(false, opts)
 	return conn, err
 }
 
-// ConnectDirected is Connect for who wants signals that are sent to it alone.
-// They may be from anybody, and have at most 4 KiB.
+// ConnectDirected is Connect for callers that want the signals sent to this
+// connection alone. They may be from anybody, and have at most 4 KiB.
 func ConnectDirected(opts ...dbus.ConnOption) (*dbus.Conn, error) {
 	conn, _, err := connect(true, opts)
 	return conn, err
 }
 
-// ConnectSignals is Connect for who sends many signals.
+// ConnectSignals is Connect for callers that send many signals.
 func ConnectSignals(opts ...dbus.ConnOption) (*dbus.Conn, *Signals, error) {
 	return connect(false, opts)
 }
@@ -55,7 +55,7 @@ func connect(directed bool, opts []dbus.ConnOption) (*dbus.Conn, *Signals, error
 		c.Close()
 		return nil, nil, err
 	}
-	// godbus would wait for a write that a hung bus doesn't take.
+	// Otherwise godbus would wait for a write that a hung bus doesn't accept.
 	context.AfterFunc(conn.Context(), func() { c.Close() })
 	if err = conn.Auth(nil); err == nil {
 		err = conn.Hello()
@@ -84,7 +84,7 @@ func dial(addresses string) (net.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// socket returns the name of an address's socket, as package net has it.
+// socket returns the name of an address's socket, in the form for package net.
 func socket(address string) (string, error) {
 	transport, keys, _ := strings.Cut(address, ":")
 	for pair := range strings.SplitSeq(keys, ",") {
