@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestRestoreTime: the time that is left is what was left when the client was
-// saved, less what has passed; a clock that is behind anything seen counts as
-// if all had passed.
+// TestRestoreTime: a client has the time that was left when it was saved, less
+// what has passed; a clock that is behind any instant seen counts as if all of
+// it had passed.
 func TestRestoreTime(t *testing.T) {
 	saved := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
@@ -48,8 +48,8 @@ func TestRestoreTime(t *testing.T) {
 	}
 }
 
-// TestGraceIsForDowntime: time to boot is for who expired while the server
-// was down, after a check that went well; and only once.
+// TestGraceIsForDowntime: time to boot is for clients that expired while the
+// server was down, after a successful check; and only once.
 func TestGraceIsForDowntime(t *testing.T) {
 	saved := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	good := Facts{Enabled: true, Created: saved, LastCheckedOK: saved}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestWhyDisabled reads what an operator is told of a client whose time ran
+// TestWhyDisabled checks what an operator is told about a client whose time ran
 // out, for each way in which its last checker can have ended.
 func TestWhyDisabled(t *testing.T) {
 	start := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)

@@ -71,7 +71,7 @@ func TestBesideAnother(t *testing.T) {
 	})
 }
 
-// TestOrdinaryUser is the same example for who isn't root.
+// TestOrdinaryUser is the same example for an ordinary user.
 func TestOrdinaryUser(t *testing.T) {
 	a := newMember(t, "a")
 	dir := folder(t, a.section())
@@ -158,7 +158,8 @@ func TestLinkLocal(t *testing.T) {
 	p.Await(`releasing a client's secret to it: .*peer=\[fe80::2%veth0\]:`)
 	p.stop()
 
-	// An interface that isn't there: said, and gone on without.
+	// An interface that doesn't exist: logged, and the server goes on without
+	// it.
 	p = start(t, inside(ns[0]), "--configdir", folder(t), "--interface", "veth9")
 	p.Ready()
 	p.Await(`ERROR daemon: could not bind to the interface, going on without: interface=veth9`)
@@ -214,7 +215,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	}
 }
 
-// TestReload: a good file is taken, a broken one isn't, and nobody is
+// TestReload: a good file takes effect, a broken one doesn't, and no session is
 // disturbed.
 func TestReload(t *testing.T) {
 	a, b := newMember(t, "a"), newMember(t, "b")
@@ -295,8 +296,8 @@ func TestNoClients(t *testing.T) {
 	p.stop()
 }
 
-// TestStateIsKept: who is disabled stays disabled, whatever clients.conf says;
-// --no-restore looks away and writes nothing.
+// TestStateIsKept: a client that is disabled stays disabled, whatever
+// clients.conf says; --no-restore ignores the state and writes nothing.
 func TestStateIsKept(t *testing.T) {
 	a := newMember(t, "a")
 	dir := folder(t, a.section("enabled = False"))
@@ -347,8 +348,8 @@ func TestWatchdog(t *testing.T) {
 	p.stop()
 }
 
-// TestManagerGone: a service manager that is gone is no reason to stop, and to
-// be told of once.
+// TestManagerGone: a service manager that is gone is no reason to stop, and is
+// logged only once.
 func TestManagerGone(t *testing.T) {
 	a := newMember(t, "a")
 	p := start(t, func(cmd *exec.Cmd) {

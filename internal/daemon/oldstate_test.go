@@ -48,7 +48,7 @@ func putOldState(t *testing.T, dir string, members map[string]member) string {
 	return path
 }
 
-// TestOldState: what Debian's server had saved holds here, too, now and at
+// TestOldState: what Debian's server had saved applies here, too, now and at
 // the next start.
 func TestOldState(t *testing.T) {
 	members := map[string]member{}
@@ -63,7 +63,7 @@ func TestOldState(t *testing.T) {
 	dir := folder(t, sections...)
 	path := putOldState(t, dir, members)
 
-	// --no-restore says whom it enables that this state would not.
+	// --no-restore logs how many clients it enables that this state would not.
 	p := start(t, nil, "--configdir", dir, "--no-restore")
 	p.Ready()
 	p.stop()
@@ -135,7 +135,7 @@ func TestOldStateBroken(t *testing.T) {
 			}
 		})
 	}
-	// Left aside as a whole, it is no obstacle.
+	// With --no-restore it is no obstacle.
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

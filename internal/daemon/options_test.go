@@ -23,8 +23,8 @@ import (
 	"mandos/internal/server"
 )
 
-// TestPriority: what the priority string leaves is what is used, and with
-// --debug the log says what that is.
+// TestPriority: only what the priority string allows is used, and with --debug
+// the log says what that is.
 func TestPriority(t *testing.T) {
 	const onlyChaCha20 = "NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305"
 	for name, tt := range map[string]struct {
@@ -69,7 +69,7 @@ func TestPriority(t *testing.T) {
 	}
 }
 
-// TestMaxCheckers: checkers never run beside each other with --max-checkers 1,
+// TestMaxCheckers: with --max-checkers 1, checkers never run at the same time,
 // however many clients there are.
 func TestMaxCheckers(t *testing.T) {
 	place := folder(t)

@@ -12,7 +12,8 @@ import (
 	"mandos/internal/testenv"
 )
 
-// TestPrivileges: started as root, it serves as somebody else, for good.
+// TestPrivileges: started as root, the server goes on as another user, for
+// good.
 func TestPrivileges(t *testing.T) {
 	testenv.Root(t, "to give it up")
 	a := newMember(t, "a")
@@ -57,7 +58,7 @@ func TestPrivileges(t *testing.T) {
 			}
 		}
 	}
-	// Who isn't dumpable has its files in /proc owned by root.
+	// For a process that isn't dumpable, the files in /proc belong to root.
 	info, err := os.Stat(proc + "/mem")
 	if err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ import (
 	"mandos/internal/keyid"
 )
 
-// TestMain is also mandos itself, and a client of it, so that tests can start
+// TestMain can also run mandos itself, and a client, so that tests can start
 // both as processes.
 func TestMain(m *testing.M) {
 	switch os.Getenv("DAEMON_TEST_ROLE") {
@@ -84,7 +84,7 @@ func (m member) keyID() string {
 	return keyid.OfSPKI(spki).String()
 }
 
-// section is m's in clients.conf.
+// section returns m's section of clients.conf.
 func (m member) section(more ...string) string {
 	return fmt.Sprintf("[%s]\nkey_id = %s\nsecret = %s\nchecker = true\n%s\n", m.name, m.keyID(),
 		base64.StdEncoding.EncodeToString(m.secret), strings.Join(more, "\n"))
@@ -162,7 +162,8 @@ func (p process) signal(s syscall.Signal) {
 	}
 }
 
-// loopback is where to reach, on this host, a server that listens at addr.
+// loopback returns the address on this host at which to reach a server that
+// listens on addr.
 func loopback(addr string) string {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -194,7 +195,7 @@ func (m member) gets(t *testing.T, addr string) {
 	}
 }
 
-// getsNothing checks that m is sent away properly.
+// getsNothing checks that m is properly refused.
 func (m member) getsNothing(t *testing.T, addr string) {
 	t.Helper()
 	if got, err := m.fetch(addr); err != nil || len(got) > 0 {
@@ -271,7 +272,8 @@ func activate(names string, files ...*os.File) func(*exec.Cmd) {
 	}
 }
 
-// copyOfTest is this test's program where every user can start it.
+// copyOfTest returns the path of a copy of this test's program that every user
+// can run.
 func copyOfTest(t *testing.T) string {
 	t.Helper()
 	exe, err := os.Executable()

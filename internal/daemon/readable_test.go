@@ -14,7 +14,7 @@ import (
 )
 
 // TestUnreadable: root is told which secfiles the service's user can't read,
-// and the command that is named mends it.
+// and the suggested command fixes that.
 func TestUnreadable(t *testing.T) {
 	testenv.Root(t, "to become another user")
 	u, err := user.Lookup("nobody")

@@ -43,8 +43,8 @@ func TestActivation(t *testing.T) {
 	p.stop()
 }
 
-// TestPassedToAnother: sockets of the process that started this one stay its
-// own, and under systemd that is said, as clients wait in them.
+// TestPassedToAnother: sockets passed to the process that started this one stay
+// with it, and under systemd that is logged, as clients wait on them.
 func TestPassedToAnother(t *testing.T) {
 	six, addr := listenerFile(t, "tcp6", "[::1]:0")
 	a, m := newMember(t, "a"), newManager(t)
@@ -97,7 +97,7 @@ func TestOverruled(t *testing.T) {
 	}
 }
 
-// TestWrongSocket: what can't be served is one clear message.
+// TestWrongSocket: a socket that can't be served gives one clear message.
 func TestWrongSocket(t *testing.T) {
 	udp, err := net.ListenPacket("udp6", "[::1]:0")
 	if err != nil {
@@ -163,7 +163,8 @@ func TestSocketOption(t *testing.T) {
 	}
 }
 
-// TestUsedPort: by hand, a port that is taken is one clear message.
+// TestUsedPort: for a server started by hand, a port that is in use gives one
+// clear message.
 func TestUsedPort(t *testing.T) {
 	_, addr := listenerFile(t, "tcp6", "[::1]:0") // the file keeps it
 	_, port, _ := net.SplitHostPort(addr)

@@ -58,8 +58,8 @@ func manyClients(b *testing.B, n int) (dir string) {
 }
 
 // BenchmarkStart starts the daemon's process on a saved state: s-to-ready is
-// how long until it serves, cpu-s what it has used by then, and MiB-PSS what
-// it takes of the machine's memory a second later.
+// how long until it serves, cpu-s what it has used by then, and MiB-PSS how
+// much of the machine's memory it takes a second later.
 func BenchmarkStart(b *testing.B) {
 	for _, n := range []int{1, 1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprint(n, " clients"), func(b *testing.B) {
@@ -166,9 +166,9 @@ func pssOf(b *testing.B, proc string) float64 {
 }
 
 // BenchmarkLoad is the daemon's way from its files to clients that can be
-// served, within this process, so that it can be profiled; cpu-s/op is of use
-// on a busy machine. B/client is the heap that a client takes for good, its
-// secret not counted.
+// served, within this process, so that it can be profiled; cpu-s/op is
+// meaningful even on a busy machine. B/client is the heap that a client takes
+// for good, its secret not counted.
 func BenchmarkLoad(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprint(n, " clients"), func(b *testing.B) {

@@ -8,9 +8,10 @@ import (
 	"mandos/internal/client"
 )
 
-// TestOldBackup: what README.md says of a backup of the state that is older
-// than a client's disabling. As it is, the client gets time to boot; restored
-// with "enabled = False", it gets nothing, until an operator enables it.
+// TestOldBackup: what README.md says about restoring a backup of the state from
+// before a client was disabled. As it is, the client gets time to boot; if
+// clients.conf then says "enabled = False", it gets nothing until an operator
+// enables it.
 func TestOldBackup(t *testing.T) {
 	// restored is a day after the backup, with the backup in its place.
 	restored := func(t *testing.T, w *world) {

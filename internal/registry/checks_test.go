@@ -9,9 +9,9 @@ import (
 	"mandos/internal/client"
 )
 
-// TestChecksTakeTurns: however many checks are due, so many run at once, 64 by
-// default, and the others follow in their order; none is lost, and each has
-// its interval, not its turn, for its limit.
+// TestChecksTakeTurns: however many checks are due, at most MaxChecks run at
+// once, 64 by default, and the others follow in order. None is lost, and each
+// has its whole interval as its limit, however late its turn comes.
 func TestChecksTakeTurns(t *testing.T) {
 	for most, want := range map[int]int{0: 64, 3: 3, 500: 200} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
@@ -54,8 +54,8 @@ func TestChecksTakeTurns(t *testing.T) {
 	}
 }
 
-// TestSlowCheckersTurn: who waits for a turn waits in the order of being due,
-// and who is disabled meanwhile is passed over.
+// TestSlowCheckersTurn: checks that wait for a turn wait in the order in which
+// they were due, and those of clients that were disabled meanwhile are skipped.
 func TestSlowCheckersTurn(t *testing.T) {
 	var settings []client.Settings
 	// They are due after half of that.

@@ -10,8 +10,8 @@ import (
 	"mandos/internal/client"
 )
 
-// TestGraceIsOnDisk: the one extended timeout is saved before anybody gains
-// by it, so that a crash neither gives a second one nor takes it away.
+// TestGraceIsOnDisk: the one extended timeout is saved before anybody can use
+// it, so that a crash neither grants a second one nor takes it away.
 func TestGraceIsOnDisk(t *testing.T) {
 	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
 	w := newWorld(t, setting("a"))
@@ -50,8 +50,8 @@ func TestGraceIsOnDisk(t *testing.T) {
 }
 
 // TestLastCheckIsOnDisk: that a check has failed is saved at once, as it
-// decides who gets time to boot; and so are the next one's success and an
-// operator's word against it.
+// decides who gets time to boot; so are a success after it and an operator's
+// CheckedOK.
 func TestLastCheckIsOnDisk(t *testing.T) {
 	for name, tt := range map[string]struct {
 		vouched, again bool
@@ -112,8 +112,9 @@ func TestLastCheckIsOnDisk(t *testing.T) {
 	}
 }
 
-// TestApprovalEndsOnDisk: an approval that a start found to be over, by a
-// clock that was wrong, is over at the next start too, when the clock is right.
+// TestApprovalEndsOnDisk: an approval that was found to be over at one start,
+// because the clock was wrong, is still over at the next start, when the clock
+// is right.
 func TestApprovalEndsOnDisk(t *testing.T) {
 	for name, wrong := range map[string]time.Duration{"behind": -time.Hour, "ahead": 90 * time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -206,8 +207,8 @@ func TestClockSetBackBeforeACrash(t *testing.T) {
 	}, setting("a"))
 }
 
-// A doubtfulStore says, while doubtful, of what it has saved that it has not, as
-// can happen when a disk fails late.
+// A doubtfulStore, while doubtful, reports failure for commits that it has
+// saved, as can happen when a disk fails late.
 type doubtfulStore struct {
 	*MemoryStore
 	doubtful atomic.Bool
@@ -222,7 +223,8 @@ func (s *doubtfulStore) Commit(b Batch) error {
 }
 
 // TestFailedCommitIsUndone: a change that was refused because it could not be
-// saved isn't there after a crash either, once something could be saved again.
+// saved is not there after a crash either, provided that something could be
+// saved in between.
 func TestFailedCommitIsUndone(t *testing.T) {
 	for name, change := range map[string]func(w *world) error{
 		"enable":        func(w *world) error { return w.Do("a", client.Enable{By: "a test"}) },

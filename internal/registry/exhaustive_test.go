@@ -72,8 +72,8 @@ var alphabet = []event{
 
 func (w *modelWorld) there(set client.Settings) bool { _, ok := w.current[set.Name]; return ok }
 
-// stopAwake is restart after what the timers do. A server that is killed
-// before they come was as good as down while it was suspended.
+// stopAwake is restart after the timers have run. A server that is killed
+// before they run might as well have been down while it was suspended.
 func (w *modelWorld) stopAwake(clean bool, pause, set time.Duration) {
 	w.settle()
 	w.restart(clean, pause, set)
@@ -86,7 +86,8 @@ func (w *modelWorld) try(set client.Settings, meanwhile int) {
 	}
 }
 
-// A sequence is the test of one sequence: it says what happened when it fails.
+// A sequence is the test of one sequence of events, which it prints when the
+// test fails.
 type sequence struct {
 	t    *testing.T
 	past []string

@@ -90,8 +90,8 @@ func TestWarnings(t *testing.T) {
 	}, setting("a"))
 }
 
-// TestCannotCheck: the helper is away. That disables nobody before his time,
-// and is told.
+// TestCannotCheck: while the helper is away, no client is disabled before its
+// time, and the log says so.
 func TestCannotCheck(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
@@ -232,7 +232,7 @@ func TestFeed(t *testing.T) {
 				}
 			}
 		}
-		// That some are lost is told even if nothing happens after that.
+		// The loss is reported even if nothing happens after it.
 		want(ClientNotFound, Lost)
 		w.wantFetch('x', "Unknown")
 		w.wantFetch('x', "Unknown")

@@ -11,7 +11,7 @@ import (
 )
 
 // TestLate: time runs out while the timers stand still, as in a suspend or
-// behind a slow disk. What comes first after that mustn't make it good.
+// behind a slow disk. Whatever happens first after that mustn't undo it.
 func TestLate(t *testing.T) {
 	for name, first := range map[string]func(*Registry) error{
 		"a checker's success": func(r *Registry) error { r.checks.Wait(); return nil },
@@ -61,8 +61,8 @@ func TestLate(t *testing.T) {
 	}
 }
 
-// TestOtherKeyWhileWaiting: who waits is sent away, and isn't counted ever
-// after.
+// TestOtherKeyWhileWaiting: connections that wait under the old key are
+// refused, and are no longer counted after that.
 func TestOtherKeyWhileWaiting(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
@@ -93,8 +93,8 @@ func TestOtherKeyWhileWaiting(t *testing.T) {
 	}, approving("a"))
 }
 
-// TestDeniedWhileSending: a denial is as good as a disabling, though it lasts no
-// time.
+// TestDeniedWhileSending: a denial cuts a hand-out off like a disabling, even
+// if it expires at once.
 func TestDeniedWhileSending(t *testing.T) {
 	set := approving("a")
 	set.ApprovalDuration = time.Minute
@@ -121,8 +121,8 @@ func TestDeniedWhileSending(t *testing.T) {
 }
 
 // TestDeniedAfterApproved: an operator approves a client that waits, and denies
-// it before its connection has taken notice of the one or the other. The
-// denial counts, though it lasts no time.
+// it before its connection has noticed either. The denial counts, even if it
+// expires at once.
 func TestDeniedAfterApproved(t *testing.T) {
 	set := approving("a")
 	set.ApprovalDuration = 0
@@ -141,8 +141,8 @@ func TestDeniedAfterApproved(t *testing.T) {
 	}, set)
 }
 
-// TestBarredWhileSending: what Release would refuse, when somebody changes a
-// client, is cut off where it is under way.
+// TestBarredWhileSending: when a changed client would now be refused by
+// Release, a hand-out in progress is cut off.
 func TestBarredWhileSending(t *testing.T) {
 	set := setting("a")
 	set.Fingerprint, set.AllowExpiredKey = printOf('a'), true
@@ -191,8 +191,8 @@ func TestBarredWhileSending(t *testing.T) {
 	}
 }
 
-// TestEnabledLate: an operator's word counts though the client's time is up
-// and nobody has noticed yet.
+// TestEnabledLate: an operator's Enable counts even if the client's time is up
+// and no timer has noticed yet.
 func TestEnabledLate(t *testing.T) {
 	clock := &manualClock{client.Instant{Wall: time.Now(), Elapsed: time.Hour}}
 	r, err := New(t.Context(), Options{Settings: []client.Settings{setting("a")}, Store: &MemoryStore{},
@@ -210,8 +210,8 @@ func TestEnabledLate(t *testing.T) {
 	}
 }
 
-// TestOldKeysCheck: what a checker finds that was started for the old key is
-// forgotten, also when another is wanted meanwhile.
+// TestOldKeysCheck: the result of a checker that was started for the old key is
+// ignored, even if another check is wanted meanwhile.
 func TestOldKeysCheck(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.checker.took = 30 * time.Second
@@ -230,8 +230,8 @@ func TestOldKeysCheck(t *testing.T) {
 	}, setting("a"))
 }
 
-// TestGrantEndsWithDisabling: who was approved before a client was disabled
-// has to be approved again after it was enabled.
+// TestGrantEndsWithDisabling: a connection that was approved before the client
+// was disabled has to be approved again after it is enabled.
 func TestGrantEndsWithDisabling(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()

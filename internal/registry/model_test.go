@@ -19,7 +19,7 @@ import (
 
 var modelSteps = flag.Int("steps", 10_000, "how many random steps the model check takes: 200000 in make check, 10000000 in make model-nightly")
 
-// stepsPerRun is how many steps one random world lives.
+// stepsPerRun is how many steps one random run has.
 const stepsPerRun = 100
 
 // manualClock is set by hand.
@@ -27,11 +27,11 @@ type manualClock struct{ now client.Instant }
 
 func (c *manualClock) Now() client.Instant { return c.now }
 
-// A promise is the naive statement of the first promise: a secret goes only
-// to a client that is enabled, unexpired and approved at this moment. It
-// knows nothing of records, tombstones or plans. What it keeps, it keeps for each
-// name and for each key by itself: a client is served only if both its name
-// and its key are good.
+// A promise is the naive statement of the first promise: a secret goes only to
+// a client that is enabled, unexpired and approved at this moment. It knows
+// nothing of records, tombstones or plans. It keeps its facts separately for
+// each name and each key: a client is served only if both its name and its key
+// are good.
 type promise struct {
 	disabled map[string]bool          // of a name or key; only an operator takes it out
 	deadline map[string]time.Duration // elapsed time, of a name or key
@@ -51,7 +51,8 @@ func ids(set *client.Settings) [2]string {
 	return [2]string{"name " + set.Name, "key " + string(set.KeyID[0])}
 }
 
-// appear: a client is configured. What was never seen begins afresh.
+// appear: a client is configured. A name or key that was never seen starts
+// afresh.
 func (p *promise) appear(set *client.Settings, now time.Duration) {
 	known := false
 	for _, id := range ids(set) {
@@ -82,7 +83,7 @@ func (p *promise) appear(set *client.Settings, now time.Duration) {
 	}
 }
 
-// pass: time has passed. What is over its deadline is disabled for good.
+// pass: time has passed. Whatever is past its deadline is disabled for good.
 func (p *promise) pass(now time.Duration) {
 	for id, d := range p.deadline {
 		if d <= now {
@@ -126,7 +127,7 @@ func (p *promise) disable(set *client.Settings) {
 	}
 }
 
-// enable: an operator did it. Where only a bound is known, the client may
+// enable: an operator enabled the client. Where only a bound is known, it may
 // have been disabled although it seems good.
 func (p *promise) enable(set *client.Settings, now time.Duration, exact bool) {
 	if exact && p.good(set, now) {
@@ -180,7 +181,7 @@ func (p *promise) down(before, after map[string]client.Settings, now, gone, stop
 	}
 }
 
-// A modelWorld drives a registry by hand, without its loop, next to a
+// A modelWorld drives a registry by hand, without its loop, alongside a
 // promise.
 type modelWorld struct {
 	t interface {
@@ -205,8 +206,8 @@ func (w *modelWorld) Expand(template string, _ map[string]string) (string, error
 	return template, nil
 }
 
-// Run is the checker. It tells the promise what it found; the registry can
-// do nothing else meanwhile.
+// Run is the checker. It tells the promise its result; the registry can do
+// nothing else meanwhile.
 func (w *modelWorld) Run(_ context.Context, name, _ string, _ time.Duration) (client.CheckResult, error) {
 	set := w.current[name]
 	if !w.up[name] {
@@ -219,7 +220,7 @@ func (w *modelWorld) Run(_ context.Context, name, _ string, _ time.Duration) (cl
 	return client.CheckResult{}, nil
 }
 
-// vouch is an operator's word, which is as good as a checker's.
+// vouch is an operator's CheckedOK, which counts like a successful check.
 func (w *modelWorld) vouch(set client.Settings) {
 	now := w.clock.now.Elapsed
 	w.do(set.Name, client.CheckedOK{By: "the model"})
@@ -258,8 +259,9 @@ func (w *modelWorld) settle() {
 	w.hurry()
 }
 
-// hurry flushes if that was asked for. It happens within milliseconds; a
-// crash before it is one before what asked for it.
+// hurry flushes if that was asked for. In reality that happens within
+// milliseconds, so a crash before it is like one before the event that asked
+// for it.
 func (w *modelWorld) hurry() {
 	select {
 	case <-w.r.hurry:
@@ -365,7 +367,8 @@ func (w *modelWorld) fetch(set client.Settings, meanwhile int) {
 	w.settle()
 }
 
-// refused: there must be a reason, as long as the promise knows all.
+// refused checks that there was a reason to refuse, as long as the promise
+// knows everything.
 func (w *modelWorld) refused(set client.Settings, approved bool, err error) {
 	if w.exact && approved && w.p.good(&set, w.clock.now.Elapsed) {
 		w.t.Fatalf("%s was refused (%v) for no reason: %+v", set.Name, err, w.p)
@@ -494,8 +497,8 @@ func (w *modelWorld) step(t *rapid.T) {
 	case 16:
 		set := rapid.SampledFrom([]time.Duration{-24 * time.Hour, -10 * time.Minute, 24 * time.Hour}).Draw(t, "set")
 		w.clock.now.Wall = w.clock.now.Wall.Add(set)
-		// What is on disk may then tell of a denial as if it was over, until it
-		// is written anew; and never of anything else as if it wasn't.
+		// On disk, a denial may then seem to be over until it is written anew;
+		// but nothing that is over may seem to last.
 		if set > 0 || rapid.Bool().Draw(t, "noticed") {
 			w.settle()
 			w.flush()

@@ -45,9 +45,8 @@ func withKey(set client.Settings, key byte) client.Settings {
 	return set
 }
 
-// TestOnlyAnOperatorEnables disables client a in some way, lets something
-// happen that could bring it back, and sees that it doesn't; then an operator
-// enables it.
+// TestOnlyAnOperatorEnables disables client a in some way, does something that
+// could bring it back, and checks that it doesn't; then an operator enables it.
 func TestOnlyAnOperatorEnables(t *testing.T) {
 	a, b := setting("a"), setting("b")
 	byOperator := func(w *world) { w.do("a", client.Disable{By: "a test"}) }
@@ -180,7 +179,8 @@ func TestSuspend(t *testing.T) {
 	w.wantFetch('a', "Disabled")
 }
 
-// TestGrace: a power cut on a site. What was up gets time to boot, once.
+// TestGrace: after a site's power cut, clients that were up get time to boot,
+// once.
 func TestGrace(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()
@@ -491,7 +491,7 @@ func TestReleaseNeedsApproval(t *testing.T) {
 	}, approving("a"), setting("b"))
 }
 
-// TestGrantIsForOnce: an operator's word lets one hand-out through, of who
+// TestGrantIsForOnce: an approval is for one hand-out, to the connection that
 // asked, and soon.
 func TestGrantIsForOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

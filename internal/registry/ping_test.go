@@ -10,8 +10,8 @@ import (
 	"mandos/internal/client"
 )
 
-// A hangingStore is a disk that hangs in commits, while hangs is set, until
-// let is closed.
+// A hangingStore is a disk whose commits hang, while hangs is set, until let is
+// closed.
 type hangingStore struct {
 	MemoryStore
 	hangs      atomic.Bool
@@ -29,9 +29,10 @@ func (s *hangingStore) Commit(b Batch) error {
 	return s.MemoryStore.Commit(b)
 }
 
-// TestPing: the watchdog hears nothing of a registry that hangs, be it before
-// its loop runs, in a commit, or in a turn; and hears of it again afterwards.
-// In real time: in a bubble, who waits for a mutex keeps time from passing.
+// TestPing: Ping gets no answer from a registry that hangs, whether before its
+// loop runs, in a commit, or in a turn; and gets one again afterwards. It runs
+// in real time: in a bubble, a goroutine that waits for a mutex keeps time from
+// passing.
 func TestPing(t *testing.T) {
 	ping := func(r *Registry, patience time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -21,8 +21,8 @@ import (
 	"mandos/internal/secret"
 )
 
-// A fakeClock is a wall clock that can be set, on top of the time of a
-// synctest bubble, which nobody can set.
+// A fakeClock is a wall clock that can be set, on top of the time of a synctest
+// bubble, which can't.
 type fakeClock struct {
 	mu    sync.Mutex
 	start time.Time
@@ -127,7 +127,7 @@ func (m *MemoryStore) fail(err error) {
 	m.err = err
 }
 
-// A world is a registry under test with all around it. It lives through
+// A world is a registry under test with everything around it. It survives
 // restarts.
 type world struct {
 	t        *testing.T
@@ -149,8 +149,8 @@ func (w *world) Write(p []byte) (int, error) {
 	return w.log.Write(p)
 }
 
-// secretMark is in every secret of these tests, in the clear and in the ways
-// in which bytes get into a log.
+// secretMark is a mark that is in every secret of these tests, in the clear and
+// in the encodings in which bytes get into a log.
 var secretMark = func() (marks []string) {
 	const mark = "secret of "
 	bytes := strings.Trim(fmt.Sprint([]byte(mark)), "[]")
@@ -178,7 +178,8 @@ func (f *secretFinder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestSecretFinder: what looks for secrets in all logs would find one.
+// TestSecretFinder: the finder that looks for secrets in all logs would find
+// one.
 func TestSecretFinder(t *testing.T) {
 	set := setting("a")
 	for _, leak := range []any{set.Secret.Reveal(), string(set.Secret.Reveal()), fmt.Sprintf("%x", set.Secret.Reveal()), fmt.Sprintf("%X", set.Secret.Reveal()),
@@ -256,7 +257,8 @@ var discard = slog.New(slog.DiscardHandler)
 
 var testAddr = netip.MustParseAddrPort("[fe80::1%br0]:4711")
 
-// fetch goes the way of a connection, and returns the secret or the reason.
+// fetch makes the calls that a connection makes, and returns the secret or the
+// reason for the refusal.
 func (w *world) fetch(key byte) string {
 	w.t.Helper()
 	return w.fetchAs(Caller{Addr: testAddr, Identity: keyid.Identity{KeyID: keyOf(key)}})

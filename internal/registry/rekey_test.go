@@ -35,8 +35,8 @@ func TestNewKeyKeepsSettings(t *testing.T) {
 	}
 }
 
-// TestOldKeyGetsNothing: from the reload or start on that gives a client
-// another key, the one that it had is nobody's.
+// TestOldKeyGetsNothing: after a reload or start that gives a client another
+// key, its old key belongs to nobody.
 func TestOldKeyGetsNothing(t *testing.T) {
 	byPrint := func(c byte) Caller { return Caller{Addr: testAddr, Identity: keyid.Identity{Fingerprint: printOf(c)}} }
 	a := setting("a")
@@ -75,8 +75,8 @@ func TestOldKeyGetsNothing(t *testing.T) {
 	}
 }
 
-// TestNewKeyWhileDown: time to boot is for the host that was checked. Who has
-// another key when the server is back is none.
+// TestNewKeyWhileDown: time to boot is for the host that was checked. One that
+// has another key when the server is back is not that host.
 func TestNewKeyWhileDown(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()

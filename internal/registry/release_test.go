@@ -31,7 +31,7 @@ func (h hookHandler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // TestChangeOfMindWhileRecording: what happens while the hand-out is being
-// recorded still keeps the secret back.
+// logged can still keep the secret back.
 func TestChangeOfMindWhileRecording(t *testing.T) {
 	a := approving("a")
 	a.Fingerprint = printOf('a')
@@ -77,8 +77,8 @@ func TestChangeOfMindWhileRecording(t *testing.T) {
 	}
 }
 
-// TestTimeRunsOutWhileRecording: no timer has come yet, and no revocation. Who
-// is refused for that is disabled on disk.
+// TestTimeRunsOutWhileRecording: neither a timer nor a revocation has come yet.
+// A client that is refused for that is disabled on disk.
 func TestTimeRunsOutWhileRecording(t *testing.T) {
 	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
 	w := newWorld(t, setting("a"))
@@ -97,8 +97,8 @@ func TestTimeRunsOutWhileRecording(t *testing.T) {
 	}
 }
 
-// TestNoRecordOfARefusal: what Release refuses is not recorded as handed out
-// before it is refused.
+// TestNoRecordOfARefusal: what Release refuses is not logged as handed out
+// first.
 func TestNoRecordOfARefusal(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.start()

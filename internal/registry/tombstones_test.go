@@ -9,8 +9,8 @@ import (
 	"mandos/internal/keyid"
 )
 
-// What is known of a name or key that nobody holds is spent when somebody
-// takes it: it doesn't come back after an operator's word.
+// TestTombstoneIsSpent: a tombstone is used up when a client takes its name or
+// key: it doesn't come back after an operator has enabled that client.
 func TestTombstoneIsSpent(t *testing.T) {
 	a, b := setting("a"), setting("b")
 	bubble(t, func(t *testing.T, w *world) {
@@ -29,9 +29,9 @@ func TestTombstoneIsSpent(t *testing.T) {
 	}, a, b)
 }
 
-// The time of what nobody holds runs out while the server is down, too. That
-// is on disk when the server has started: a clock that is set back before a
-// crash doesn't undo it.
+// TestTombstoneRunsOutWhileDown: a tombstone's time also runs out while the
+// server is down. That is on disk once the server has started: a clock that is
+// set back before a crash doesn't undo it.
 func TestTombstoneRunsOutWhileDown(t *testing.T) {
 	a, b := setting("a"), setting("b")
 	bubble(t, func(t *testing.T, w *world) {
@@ -55,8 +55,9 @@ func TestTombstoneRunsOutWhileDown(t *testing.T) {
 	}, a, b)
 }
 
-// The clock is set back, and the server crashes before it has noticed: what is
-// saved in between must not make the time come back that has run out.
+// TestTombstoneRunsOutBeforeClockIsSetBack: the clock is set back, and the
+// server crashes before it has noticed. What is saved in between must not bring
+// back time that has run out.
 func TestTombstoneRunsOutBeforeClockIsSetBack(t *testing.T) {
 	a, b := setting("a"), setting("b")
 	for name, save := range map[string]func(*world) error{
@@ -90,8 +91,9 @@ func TestTombstoneRunsOutBeforeClockIsSetBack(t *testing.T) {
 	}
 }
 
-// A client that is known by its OpenPGP key alone has its status under that key
-// when it is back under another name, or with another client.
+// TestTombstoneOfAFingerprint: the status of a client that has only an OpenPGP
+// key stays with that key when it comes back under another name, or with
+// another client.
 func TestTombstoneOfAFingerprint(t *testing.T) {
 	old := func(name string) client.Settings {
 		set := setting(name)

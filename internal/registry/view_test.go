@@ -7,8 +7,8 @@ import (
 	"mandos/internal/client"
 )
 
-// Reading a client changes nothing of it, though the two clocks are never
-// read at the same instant: Expires has no jitter.
+// TestExpiresIsSteady: Expires reads the same each time, although the two
+// clocks are never read at the same instant.
 func TestExpiresIsSteady(t *testing.T) {
 	clock := &jitteryClock{at: time.Now()}
 	r, err := New(t.Context(), Options{Settings: []client.Settings{setting("a")}, Store: &MemoryStore{},

@@ -124,7 +124,8 @@ func TestSlowHandouts(t *testing.T) {
 	}
 }
 
-// TestWaitingForApproval: who waits for an operator keeps nobody else waiting.
+// TestWaitingForApproval: clients that wait for an operator keep nobody else
+// waiting.
 func TestWaitingForApproval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		approved, asked := make(chan struct{}), false
@@ -251,15 +252,15 @@ func (s slowTLS) Handshake() error {
 	return s.TLS.Handshake()
 }
 
-// TestHostilePeers: who speaks nonsense is cut off after little of it, however
-// fast it comes.
+// TestHostilePeers: a peer that sends nonsense is cut off after a little of it,
+// however fast it comes.
 func TestHostilePeers(t *testing.T) {
 	record := func(content byte, body ...byte) []byte {
 		return append([]byte{content, 3, 3, byte(len(body) >> 8), byte(len(body))}, body...)
 	}
 	const handshake, changeCipherSpec, alert = 22, 20, 21
 	random := rand.New(rand.NewPCG(1, 2))
-	// The n-th piece of what each says, without end.
+	// Each function returns the n-th piece of an endless stream.
 	for name, tt := range map[string]struct {
 		say  func(n int) []byte
 		most int // bytes that the server takes
@@ -348,10 +349,10 @@ func needFiles(t *testing.T, n uint64) {
 	testenv.Need(t, limit.Cur >= n, fmt.Sprintf("%d descriptors, and has %d (ulimit -Hn)", n, limit.Cur))
 }
 
-// TestIdleConnections: peers that connect and say nothing cost little, less
-// still those in line, and never more than the limits allow. SECURITY.md says
-// how much, of these and of those in the two tests after this; what is allowed
-// here is a little more, for measuring isn't exact.
+// TestIdleConnections: peers that connect and send nothing cost little, those
+// in line even less, and never more than the limits allow. SECURITY.md says how
+// much, for these and for the peers of the next two tests; the tests allow a
+// little more, as the measurement isn't exact.
 func TestIdleConnections(t *testing.T) {
 	const served, waiting = 400, 1600
 	needFiles(t, 2*(served+waiting)) // both ends of each connection are here
@@ -417,8 +418,8 @@ func TestIdleConnections(t *testing.T) {
 	l.end(t)
 }
 
-// TestHalfHandshakes: a peer that sends the most that is taken of a handshake
-// message, but for its end, costs a bounded amount of memory.
+// TestHalfHandshakes: a peer that sends all but the end of the longest
+// handshake message that is accepted costs a bounded amount of memory.
 func TestHalfHandshakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const peers = 100
@@ -509,7 +510,7 @@ func TestWaitingMemory(t *testing.T) {
 	}
 }
 
-// await waits for what c stands for, as a Directory that asks an operator.
+// await waits until c is closed, like a Directory that asks an operator.
 func await(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// greetings are greetings with what parseGreeting says of them.
+// greetings are greetings with what parseGreeting should return for them.
 var greetings = []struct {
 	in      string
 	n       int
@@ -63,8 +63,8 @@ func TestParseGreeting(t *testing.T) {
 	}
 }
 
-// FuzzParseGreeting: the verdict on a greeting doesn't depend on how it comes
-// in, and no more than its line is taken.
+// FuzzParseGreeting: the verdict on a greeting doesn't depend on how it is
+// split, and no more than its line is consumed.
 func FuzzParseGreeting(f *testing.F) {
 	for _, tt := range greetings {
 		f.Add([]byte(tt.in))
@@ -81,7 +81,7 @@ func FuzzParseGreeting(f *testing.F) {
 		case n == 0 && err == nil && (len(b) >= maxGreeting || bytes.ContainsAny(b, "\r\n")):
 			t.Fatalf("%q: waits for more", b)
 		}
-		// The verdict on a line is the same however it comes in.
+		// The verdict on a line is the same however it is split.
 		for i := range b[:min(len(b), maxGreeting)] {
 			early, earlyErr := parseGreeting(b[:i])
 			if early > 0 || earlyErr != nil {

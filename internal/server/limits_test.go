@@ -91,8 +91,8 @@ func inBubble(t *testing.T, waiting, unproved, proved int, f func(turnstile)) {
 	})
 }
 
-// TestShares: a source gets what is left free, and whoever comes from
-// elsewhere is served all the same.
+// TestShares: a source gets its share of what is free, and peers from elsewhere
+// are still served.
 func TestShares(t *testing.T) {
 	inBubble(t, 100, 16, 16, func(t turnstile) {
 		for range 50 {
@@ -116,7 +116,7 @@ func TestShares(t *testing.T) {
 	})
 }
 
-// TestGreed: how much of what is left a source may have.
+// TestGreed: how much of what is free a source may have.
 func TestGreed(t *testing.T) {
 	inBubble(t, 100, 2, 2, func(t turnstile) {
 		t.waiting.greed = 4
@@ -131,8 +131,8 @@ func TestGreed(t *testing.T) {
 	})
 }
 
-// TestLines: who is in line is served in turn, source by source, and nobody
-// is cut off who hasn't kept the server waiting.
+// TestLines: sessions in line are served in turn, source by source, and none is
+// cut off that hasn't kept the server waiting.
 func TestLines(t *testing.T) {
 	inBubble(t, 100, 4, 4, func(t turnstile) {
 		var a, b []*session
@@ -168,8 +168,8 @@ func TestLines(t *testing.T) {
 	})
 }
 
-// TestSlowHosts: hosts that all boot at once and need long, each of them, but
-// come through, aren't cut off.
+// TestSlowHosts: hosts that all boot at once and are slow, but get through,
+// aren't cut off.
 func TestSlowHosts(t *testing.T) {
 	for name, addr := range map[string]string{"one source": "192.0.2.1", "many": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestSlowHosts(t *testing.T) {
 			})
 		})
 	}
-	// Those that don't come through are cut off when nobody does any more.
+	// Those that don't get through are cut off once no others do.
 	inBubble(t, 100, 4, 4, func(t turnstile) {
 		for range 2 {
 			t.arrive("192.0.2.1")
@@ -236,8 +236,8 @@ func (t turnstile) first() (from source) {
 	return from
 }
 
-// TestShortLine: hosts of one source that come through one after the other
-// aren't cut off, however slow each is, when some of them have to wait in line
+// TestShortLine: hosts of one source that get through one after the other
+// aren't cut off, however slow each is, if some of them have to wait in line
 // for a moment.
 func TestShortLine(t *testing.T) {
 	inBubble(t, 100, 8, 8, func(t turnstile) {
@@ -292,7 +292,7 @@ func TestSlowLoris(t *testing.T) {
 }
 
 // TestManySources: attackers that hold all places, each from a source of its
-// own, make room for who comes from elsewhere.
+// own, are cut off to make room for peers from elsewhere.
 func TestManySources(t *testing.T) {
 	inBubble(t, 100, 8, 8, func(t turnstile) {
 		for i := range 8 {
@@ -327,7 +327,7 @@ func TestSlowStart(t *testing.T) {
 	})
 }
 
-// TestNothingIsLeft: a table forgets who is gone.
+// TestNothingIsLeft: a table keeps nothing of sessions that are gone.
 func TestNothingIsLeft(t *testing.T) {
 	inBubble(t, 10, 4, 4, func(t turnstile) {
 		for i := range 20 {
@@ -355,8 +355,8 @@ func TestNothingIsLeft(t *testing.T) {
 	})
 }
 
-// TestSessionsOfOneClient: who has a client's key takes the place of that
-// client's old sessions, not those of others, and not all there are.
+// TestSessionsOfOneClient: a peer with a client's key displaces old sessions of
+// that client, not those of others, and can't take all places.
 func TestSessionsOfOneClient(t *testing.T) {
 	inBubble(t, 10, 100, 24, func(t turnstile) {
 		prove := func(name string) (late []*session, ok bool) {

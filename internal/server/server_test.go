@@ -283,7 +283,8 @@ func TestOverTCP(t *testing.T) {
 	}
 }
 
-// TestRefused: whoever is refused gets close_notify and not one byte.
+// TestRefused: a peer that is refused gets close_notify and not one byte of
+// data.
 func TestRefused(t *testing.T) {
 	refusal := func(r client.Reason) error { return &client.Refusal{Reason: r} }
 	for name, change := range map[string]func(*directory){
@@ -317,8 +318,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestRevoked: a client that stops being eligible when its secret has been
-// released is cut off, before or in the middle of it.
+// TestRevoked: a client that stops being eligible after its secret was released
+// is cut off, before or in the middle of it.
 func TestRevoked(t *testing.T) {
 	t.Run("before the first byte", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -542,7 +543,7 @@ func TestBadGreetings(t *testing.T) {
 	}
 }
 
-// TestStop: who is being served when the server is told to stop has five
+// TestStop: sessions that are open when the server is told to stop have five
 // seconds, and no more.
 func TestStop(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -593,8 +594,8 @@ type crashingReader struct{ TLS }
 
 func (crashingReader) Read([]byte) (int, error) { panic("at the disco") }
 
-// TestCrash: a session that crashes harms no other, also if it does while it
-// waits for approval.
+// TestCrash: a session that crashes harms no other, even while it waits for
+// approval.
 func TestCrash(t *testing.T) {
 	for name, approve := range map[string]func(context.Context) error{
 		"at once": func(context.Context) error { panic("at the disco") },
@@ -660,7 +661,7 @@ func TestPing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// It doesn't get in the way of connections.
+	// Pings don't get in the way of connections.
 	conn, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -62,8 +62,8 @@ func BenchmarkHandOut(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad starts a server on the state of many clients. The CPU time
-// is of use where the machine is busy with other things.
+// BenchmarkLoad starts a server on the state of many clients. The CPU time is
+// meaningful even if the machine is busy with other things.
 func BenchmarkLoad(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprint(n, " clients"), func(b *testing.B) {
@@ -81,7 +81,8 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkDecision is an operator's word, which is on disk when he hears.
+// BenchmarkDecision is an operator's decision, which is on disk when Do
+// returns.
 func BenchmarkDecision(b *testing.B) {
 	settings := manySettings(10_000, 2*time.Minute)
 	r, s := registryOf(b, b.TempDir(), settings, alwaysUp{})

@@ -25,7 +25,7 @@ import (
 
 var kills = flag.Int("kills", 20, "at how many random moments TestCrash kills a server")
 
-// TestMain is the server that gets killed, too.
+// TestMain also runs the server that gets killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("MANDOS_CRASH_DIR"); dir != "" {
 		if err := victim(dir, os.Getenv("MANDOS_CRASH_AT")); err != nil {
@@ -66,7 +66,8 @@ func crashRegistry(s *Store) (*registry.Registry, error) {
 
 var crashAddr = netip.MustParseAddrPort("[::1]:1")
 
-// ask goes the way of a connection and reports whether there was a secret.
+// ask makes the calls that a connection makes, and reports whether it got a
+// secret.
 func ask(r *registry.Registry, name string) bool {
 	caller := registry.Caller{Addr: crashAddr, Identity: keyid.Identity{KeyID: keyid.OfSPKI([]byte(name))}}
 	found, err := r.Lookup(caller)
@@ -149,8 +150,8 @@ func victim(dir, at string) error {
 	return nil
 }
 
-// A known is what is known of clients from what a victim has told: for each
-// name and word the values that may be true.
+// A known is what is known about clients from what a victim has printed: for
+// each name and word the values that may be true.
 type known map[string][]string
 
 func newKnown() known {
@@ -222,8 +223,8 @@ func (k known) check(t *testing.T, dir, when string) {
 	}
 }
 
-// run runs a victim in dir until it is dead; after is when it is killed, 0:
-// it does that itself.
+// run runs a victim in dir until it is dead; it is killed after the time after,
+// or with 0 kills itself.
 func (k known) run(t *testing.T, dir, at string, after time.Duration, wrap ...string) {
 	t.Helper()
 	args := append(wrap, os.Args[0])

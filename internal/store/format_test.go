@@ -14,8 +14,8 @@ import (
 	"mandos/internal/secret"
 )
 
-// stateV1 is what is in testdata/v1, which a program wrote that knew version 1
-// only.
+// stateV1 returns what is in testdata/v1, which was written by a program that
+// knew only version 1.
 func stateV1() registry.State {
 	at := time.Date(2026, 11, 22, 3, 4, 5, 678901234, time.UTC)
 	var digest registry.Digest
@@ -56,8 +56,8 @@ func stateV1() registry.State {
 	return registry.State{Seen: at, Records: []registry.Record{a, b, c, d}, Tombstones: []registry.Tombstone{tombstone, other}}
 }
 
-// TestVersion1: a file of version 1 says what it said, and becomes one of
-// this version, which an older program refuses, by the first commit.
+// TestVersion1: a file of version 1 still reads the same, and the first commit
+// makes it one of this version, which an older program refuses.
 func TestVersion1(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("testdata/v1")); err != nil {
@@ -91,8 +91,8 @@ func versionOf(t *testing.T, s *Store) (v string) {
 	return v
 }
 
-// TestCutItem: an item that was cut short, or has something behind it, says
-// nothing, whatever its checksum is.
+// TestCutItem: an item that was cut short, or has trailing bytes, is refused,
+// whatever its checksum is.
 func TestCutItem(t *testing.T) {
 	full := fullRecord("a")
 	body := encoded(func(c *coder) { c.record(&full) })
@@ -111,8 +111,8 @@ func TestCutItem(t *testing.T) {
 	}
 }
 
-// TestClientsConfIsNoChange: an item has one copy of settings that are as
-// clients.conf says.
+// TestClientsConfIsNoChange: settings that are as clients.conf says are in an
+// item only once.
 func TestClientsConfIsNoChange(t *testing.T) {
 	r := fullRecord("a")
 	r.Current, r.OwnSecret = r.Configured.Settings, false

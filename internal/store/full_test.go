@@ -26,8 +26,8 @@ func mountT(t *testing.T, size string) string {
 	return dir
 }
 
-// TestFullDisk fills a file system, goes on, and makes room again. Whatever
-// was acknowledged is there after each of it.
+// TestFullDisk fills a file system, goes on, and makes room again. Whatever was
+// acknowledged is there after each of these.
 func TestFullDisk(t *testing.T) {
 	dir := mountT(t, "1m")
 	s := openT(t, dir)
@@ -127,7 +127,7 @@ func TestRoomIsSetAside(t *testing.T) {
 					t.Fatalf("%s is enabled", r.Name)
 				}
 			}
-			// A crash on a full disk changes nothing of that.
+			// A crash on a full disk doesn't change that.
 			commitT(t, s, registry.Batch{Seen: epoch, Put: records[:1]})
 		})
 	}
@@ -150,8 +150,8 @@ func fillT(t *testing.T, dir string) {
 	}
 }
 
-// TestFailedSync: once the file could not be synced, nothing is built on it; all
-// that was acknowledged is in the file that takes its place.
+// TestFailedSync: once the file could not be synced, nothing relies on it any
+// more; everything that was acknowledged is in the file that replaces it.
 func TestFailedSync(t *testing.T) {
 	dir := t.TempDir()
 	s := openT(t, dir)
@@ -163,7 +163,7 @@ func TestFailedSync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A file that takes what is written, forgets it, and can't be synced.
+	// A file that accepts what is written, loses it, and can't be synced.
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,8 @@ func TestFailedSync(t *testing.T) {
 }
 
 // TestOpenedWhileRenewed: a server that waits for the lock of a file that
-// another takes out of use has nothing when it gets it.
+// another server replaces meanwhile doesn't use the old file once it gets the
+// lock.
 func TestOpenedWhileRenewed(t *testing.T) {
 	dir := t.TempDir()
 	first := openT(t, dir)

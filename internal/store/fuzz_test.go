@@ -12,8 +12,8 @@ import (
 	"mandos/internal/registry"
 )
 
-// FuzzFile: a good file with parts written over is refused as damaged, or says
-// what it said before. In it, a client is disabled.
+// FuzzFile: a good file with parts overwritten is refused as damaged, or still
+// reads the same. In it, a client is disabled.
 func FuzzFile(f *testing.F) {
 	made := f.TempDir()
 	s, err := open(made, time.Millisecond)
@@ -64,8 +64,8 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-// FuzzRecord: what a record of any version says is written so that it says
-// the same again.
+// FuzzRecord: a record read from any version is written so that it reads the
+// same again.
 func FuzzRecord(f *testing.F) {
 	full := fullRecord("a")
 	f.Add(byte(version), encoded(func(c *coder) { c.record(&full) }))
@@ -91,8 +91,8 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// FuzzTombstone: what a tombstone of any version says is written so that it says the
-// same again.
+// FuzzTombstone: a tombstone read from any version is written so that it reads
+// the same again.
 func FuzzTombstone(f *testing.F) {
 	full := fullTombstone(registry.ByKeyID, "00")
 	f.Add(byte(version), encoded(func(c *coder) { c.tombstone(&full) }))

@@ -85,7 +85,7 @@ func fullTombstone(kind registry.Kind, value string) registry.Tombstone {
 	return ts
 }
 
-// same compares states; secrets by what they hold.
+// same compares states; secrets by their contents.
 func same(t *testing.T, got, want registry.State) {
 	t.Helper()
 	byName := func(a, b registry.Record) int { return strings.Compare(a.Name, b.Name) }
@@ -116,8 +116,8 @@ func same(t *testing.T, got, want registry.State) {
 	}
 }
 
-// TestFullRecord holds fullRecord to its word, so that a field that is added
-// later is noticed by TestRoundTrip.
+// TestFullRecord checks that fullRecord does what it says, so that
+// TestRoundTrip notices a field that is added later.
 func TestFullRecord(t *testing.T) {
 	var zero func(path string, v reflect.Value)
 	zero = func(path string, v reflect.Value) {
@@ -274,8 +274,8 @@ func TestFlippedByte(t *testing.T) {
 	t.Logf("%d flips, %d refused", (len(good)+stride-1)/stride, refused)
 }
 
-// TestMetaPages damages all of the two first pages that counts: falling back
-// to the other one would undo the last commit.
+// TestMetaPages damages every part of the first two pages that matters: falling
+// back to the other page would undo the last commit.
 func TestMetaPages(t *testing.T) {
 	path, _ := filled(t, t.TempDir(), 3)
 	good, err := os.ReadFile(path)
