@@ -83,7 +83,7 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "reload.go", "pl.next.Settings.Secret = pl.secret\n", ""),
     (R + "reload.go", "e.c.Settings.Secret = pl.secret\n", ""),
     (R + "reload.go", "if pl.change != nil && pl.rekeyed {", "if false {"),
-    (R + "reload.go", "if pl.rekeyed {\n\t\t\tr.cutOff", "if false {\n\t\t\tr.cutOff"),
+    (R + "reload.go", "if pl.rekeyed {\n\t\t\te.cutOff", "if false {\n\t\t\te.cutOff"),
     (R + "reload.go", "for _, e := range r.byName {\n\t\t\t\t\tr.save(e, client.Soon) // a commit that fails may be on disk all the same\n\t\t\t\t}", ""),
     (R + "reload.go", "r.save(e, client.Soon) // a commit that fails may be on disk all the same\n\t\t\treturn", "return"),
     (R + "registry.go", "r.save(e, client.Soon) // a commit that fails may be on disk all the same", ""),

@@ -238,12 +238,8 @@ func (r *Registry) decided(t *turn, e *entry) {
 }
 
 // cutOff ends everything in progress for e, which is no longer eligible, has
-// another key or was removed. Its waiters get refusal; nil stands for the one
-// that e's status gives.
-func (r *Registry) cutOff(t *turn, e *entry, refusal *client.Refusal) {
-	if refusal == nil {
-		refusal = e.c.Eligible(t.now, true)
-	}
+// another key or was removed. Its waiters get refusal, which is never nil.
+func (e *entry) cutOff(refusal *client.Refusal) {
 	for _, w := range e.waiters {
 		w.end(refusal)
 	}

@@ -254,7 +254,7 @@ func (r *Registry) install(t *turn, e *entry, next client.Client, effects []clie
 
 	st := &e.c.Status
 	if was.Enabled && !st.Enabled {
-		r.cutOff(t, e, nil)
+		e.cutOff(e.c.Eligible(t.now, true)) // never nil: it is disabled
 	}
 	e.recheck(t.now)
 	if st.Decision != was.Decision || st.DecisionUntil != was.DecisionUntil {

@@ -386,7 +386,7 @@ func (r *Registry) carryOut(t *turn, p *plan) {
 		r.add(&pl.next.Settings, e)
 		r.install(t, e, pl.next, pl.effects, true)
 		if pl.rekeyed {
-			r.cutOff(t, e, &client.Refusal{Reason: client.Unknown, Detail: "the client has got another key"})
+			e.cutOff(&client.Refusal{Reason: client.Unknown, Detail: "the client has got another key"})
 		}
 		if pl.e == nil || pl.rekeyed {
 			r.publish(Notice{Kind: ClientAdded, Client: r.view(&e.c)})
@@ -413,7 +413,7 @@ func (r *Registry) dismiss(t *turn, e *entry) {
 		delete(r.byName, set.Name)
 	}
 	r.forgetKeys(e)
-	r.cutOff(t, e, &client.Refusal{Reason: client.Unknown, Detail: "the client was removed"})
+	e.cutOff(&client.Refusal{Reason: client.Unknown, Detail: "the client was removed"})
 	e.gone, e.queued = true, false
 	if e.run != nil {
 		e.run.abandoned = true
