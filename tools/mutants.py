@@ -69,7 +69,7 @@ MUTANTS = [  # file, what it says, what it says then
     (R + "directory.go", "if e.c.Settings.ApprovalDelay > 0 {\n\t\t\te.revoke(refusal)", "if false {\n\t\t\te.revoke(refusal)"),
     (R + "reload.go", "c.next.Status.Pending = e.c.Status.Pending\n", ""),
     (R + "reload.go", "c.effects = append(c.effects, client.StopChecker{})\n", ""),
-    (R + "directory.go", "if refusal == nil { // nor", "if false { // nor"),
+    (R + "directory.go", "if refusal == nil { // no later", "if false { // nor"),
     (R + "directory.go", "if err != nil {\n\t\t\trefusal = &client.Refusal{Reason: client.Faulty", "if false {\n\t\t\trefusal = &client.Refusal{Reason: client.Faulty"),
     (R + "reload.go", "p.batch.Put = append(p.batch.Put, pl.record(now))", ""),
     (R + "reload.go", "delete(r.byName, set.Name)", ""),

@@ -406,7 +406,8 @@ func TestRemoteCollisionRenames(t *testing.T) {
 	a.expect(journal.Announced, "Mandos #2")
 }
 
-// Someone who claims every name must not keep us busy.
+// TestEndlessCollisionsPause: somebody who claims every name must not keep us
+// busy.
 func TestEndlessCollisionsPause(t *testing.T) {
 	b := newBus(t)
 	b.start()
@@ -457,8 +458,9 @@ func TestFailuresAreTriedAgain(t *testing.T) {
 	expectCommit(t, f, mandos("Mandos"))
 }
 
-// TestNoLateRetry: avahi-daemon says by itself when it is ready again. A retry
-// that was planned before would take the announcement off the link for a moment.
+// TestNoLateRetry: avahi-daemon says itself when it is ready again. A retry
+// that was scheduled before would take the announcement off the link for a
+// moment.
 func TestNoLateRetry(t *testing.T) {
 	s := newSession(&announcer{service: both, log: slog.New(slog.DiscardHandler), firstDelay: time.Hour, maxDelay: time.Hour}, nil)
 	s.tryLater(t.Context(), errors.New("avahi-daemon is busy"))

@@ -19,8 +19,8 @@ import (
 	"mandos/internal/registry"
 )
 
-// TestHuge: whatever is sent that is too long gets an error, and nothing
-// changes; what is just short enough is taken. All methods and properties.
+// TestHuge: with all methods and properties, a value that is too long gets an
+// error and changes nothing; one that is just short enough is accepted.
 func TestHuge(t *testing.T) {
 	s := serve(t, settings("a", func(s *client.Settings) { s.Interval, s.Timeout = 24*time.Hour, 48*time.Hour }))
 	const path = "/clients/a"
@@ -117,8 +117,8 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-// TestTooMany: an answer that no message has room for is refused by us, as
-// the bus would hang up; and what 10,000 clients take, isn't.
+// TestTooMany: an answer that doesn't fit in a message is replaced by an error,
+// as the bus would hang up; the answer for 10,000 clients isn't.
 func TestTooMany(t *testing.T) {
 	long := strings.Repeat("x", client.MaxText)
 	ask := func(n int, change func(*client.Settings)) (guessed, encoded int, err error) {
@@ -159,8 +159,8 @@ func TestTooMany(t *testing.T) {
 	}
 }
 
-// TestOrder: calls that nobody waits for are done in the order in which they
-// were sent, as Debian's mandos-monitor relies on.
+// TestOrder: calls whose answers nobody waits for are done in the order in
+// which they were sent, on which Debian's mandos-monitor relies.
 func TestOrder(t *testing.T) {
 	s := serve(t, settings("a"))
 	o := s.bus.Object(serverName, "/clients/a")
@@ -173,8 +173,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestLine: who joins a full line waits, who doesn't belong there doesn't,
-// and a line that is closed keeps nobody.
+// TestLine: a call that joins a full line waits, other messages don't, and a
+// closed line blocks nothing.
 func TestLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		message := func(of string) *dbus.Message {

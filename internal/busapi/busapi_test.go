@@ -20,7 +20,7 @@ import (
 	"mandos/internal/secret"
 )
 
-// A stubChecker runs commands named after how they end.
+// A stubChecker runs commands that are named after how they end.
 type stubChecker struct{}
 
 func (stubChecker) Validate(string) error { return nil }
@@ -212,7 +212,7 @@ func (s *served) getAll(t *testing.T, path dbus.ObjectPath) map[string]any {
 	return values
 }
 
-// TestSecret: it can be set and never be read.
+// TestSecret: a secret can be set and never be read.
 func TestSecret(t *testing.T) {
 	s := serve(t, settings("a"))
 	if err := s.set("/clients/a", "Secret", []byte("another")); err != nil {
@@ -273,7 +273,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestOurs checks what our own interfaces tell after a hand-out and a refusal.
+// TestOurs checks what our own interfaces show after a hand-out and a refusal.
 func TestOurs(t *testing.T) {
 	s := serve(t, settings("a"))
 	const path = "/clients/a"

@@ -13,8 +13,8 @@ import (
 	"mandos/internal/sysbus"
 )
 
-// BenchmarkSignals shows what it costs to tell of something on a bus: the
-// processor time that this process takes, not that of the bus.
+// BenchmarkSignals measures the cost of signals: the processor time of this
+// process, not that of the bus.
 func BenchmarkSignals(b *testing.B) {
 	const name = "host0001.example.org"
 	r, err := registry.New(b.Context(), registry.Options{
@@ -59,7 +59,7 @@ func BenchmarkSignals(b *testing.B) {
 	}
 }
 
-// cpu is how much of the processors this process has had.
+// cpu returns the processor time that this process has used.
 func cpu(b *testing.B) time.Duration {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {

@@ -2,8 +2,8 @@ package busapi
 
 import "testing"
 
-// FuzzPath: each two names have two paths, which D-Bus takes and which lead
-// back to them.
+// FuzzPath: any two names have different paths, which are valid in D-Bus and
+// lead back to them.
 func FuzzPath(f *testing.F) {
 	f.Add("a-b", "a.b")
 	f.Add("", "_")

@@ -14,8 +14,8 @@ import (
 	"mandos/internal/keyid"
 )
 
-// TestReload: whoever follows the signals knows after a reload what whoever
-// reads the properties anew knows.
+// TestReload: after a reload, a client that follows the signals knows the same
+// as one that reads the properties anew.
 func TestReload(t *testing.T) {
 	rare := func(s *client.Settings) { s.Interval, s.Timeout = 24*time.Hour, 48*time.Hour }
 	rekey := func(s *client.Settings) { s.KeyID = keyid.OfSPKI([]byte("another")) }

@@ -24,9 +24,9 @@ import (
 	"mandos/internal/testenv"
 )
 
-// TestFlood calls all methods and properties, with good and bad arguments,
-// as fast as the bus takes it, while clients get their secrets. It runs for
-// MANDOS_FLOOD (10s, say), and shortly without it.
+// TestFlood calls all methods and properties, with good and bad arguments, as
+// fast as the bus takes it, while clients get their secrets. It runs for the
+// time in MANDOS_FLOOD (such as 10s), or briefly without it.
 func TestFlood(t *testing.T) {
 	length := 300 * time.Millisecond
 	if s := os.Getenv("MANDOS_FLOOD"); s != "" {
@@ -179,8 +179,8 @@ func TestBusRestart(t *testing.T) {
 	}
 }
 
-// TestRemovedWithoutBus: who comes after a client that was removed while there
-// was no bus gets its path, and not its history.
+// TestRemovedWithoutBus: the successor of a client that was removed while there
+// was no bus gets its path, but not its history.
 func TestRemovedWithoutBus(t *testing.T) {
 	a := &api{paths: &Paths{}}
 	for _, name := range []string{"a.b", "c"} {
@@ -211,8 +211,8 @@ func TestRemovedWithoutBus(t *testing.T) {
 	}
 }
 
-// TestSlowBus: while the bus takes nothing, clients get their secrets, and what
-// waits for it is bounded; afterwards it is told how things are.
+// TestSlowBus: while the bus reads nothing, clients get their secrets, and what
+// waits for the bus is bounded; afterwards the current state is sent.
 func TestSlowBus(t *testing.T) {
 	bus := ownBus(t)()
 	s := serveWith(t, slog.New(slog.DiscardHandler), settings("a", func(s *client.Settings) {
@@ -269,8 +269,8 @@ func TestSlowBus(t *testing.T) {
 	}
 }
 
-// TestHungBus: a bus that takes the connection and says nothing, and one that
-// stops to take signals, don't keep the server from ending.
+// TestHungBus: neither a bus that accepts the connection and sends nothing, nor
+// one that stops reading signals, keeps the server from ending.
 func TestHungBus(t *testing.T) {
 	ended := func(t *testing.T, stop func()) {
 		t.Helper()
@@ -323,8 +323,8 @@ func TestHungBus(t *testing.T) {
 	})
 }
 
-// TestNumbers: the messages of the connection have different numbers, be they
-// signals or answers.
+// TestNumbers: the connection's messages have different numbers, both signals
+// and answers.
 func TestNumbers(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", interop.Bus(t))
 	s := serveOn(t, settings("a"))

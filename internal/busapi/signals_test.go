@@ -35,7 +35,7 @@ func newListener(t *testing.T) *listener {
 	return l
 }
 
-// Add notes the signals that are the standard's.
+// Add notes the signals of the standard interfaces.
 func (l *listener) Add(path dbus.ObjectPath, interfaces []string, member string, values ...any) error {
 	switch interfaces[0] {
 	case objectManager:
@@ -66,8 +66,7 @@ func (l *listener) all() {
 	}
 }
 
-// disable returns what the registry tells when the client called name is
-// disabled.
+// disable returns the registry's notice of disabling the client called name.
 func (l *listener) disable(t *testing.T, name string) *registry.Notice {
 	t.Helper()
 	feed := l.registry.Subscribe(1)

@@ -56,8 +56,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestLargestRequest holds MaxPacket against what JSON makes of the worst
-// bytes that are allowed.
+// TestLargestRequest compares MaxPacket with what JSON makes of the worst bytes
+// that are allowed.
 func TestLargestRequest(t *testing.T) {
 	r := Request{strings.Repeat("\x01", MaxClient), strings.Repeat("\x01", MaxCommand), MaxLimit}
 	packet, err := MarshalRequest(r)
@@ -107,7 +107,7 @@ func TestReply(t *testing.T) {
 	}
 }
 
-// FuzzRequest: what the helper takes is valid, and comes back as it was.
+// FuzzRequest: what the helper accepts is valid, and is written back unchanged.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"client":"a","command":"true","limit_ms":1000}`))
 	f.Add([]byte(`{"client":"\u00e9\n","command":"fping -q -- 'a'","limit_ms":604800000}`))
@@ -129,7 +129,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzReply: what the daemon takes is in range and can't steer a terminal.
+// FuzzReply: what the daemon accepts is in range and can't control a terminal.
 func FuzzReply(f *testing.F) {
 	f.Add(MarshalReply(1, 9, true, []byte("x\n"), nil))
 	f.Add(MarshalReply(0, 0, false, nil, errors.New("no")))
@@ -177,9 +177,9 @@ func TestLocalKeepsLittleOutput(t *testing.T) {
 }
 
 // TestLocalKills checks that a command that ignores SIGTERM is gone with its
-// children, at the limit and when the check is given up.
+// children, at the limit and when the check is abandoned.
 func TestLocalKills(t *testing.T) {
-	// run runs the command until the limit, or gives it up when it has begun,
+	// run runs the command until the limit, or abandons it once it has begun,
 	// and returns how many processes it had.
 	run := func(t *testing.T, limit time.Duration, giveUp bool) int {
 		pidFile := filepath.Join(t.TempDir(), "pids")
@@ -236,7 +236,7 @@ func TestLocalKills(t *testing.T) {
 	})
 }
 
-// waitGone waits until pid is no more, or a zombie that init hasn't reaped.
+// waitGone waits until pid is gone, or is a zombie that init hasn't reaped.
 func waitGone(pid int) error {
 	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {

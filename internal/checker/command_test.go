@@ -144,7 +144,7 @@ func TestUses(t *testing.T) {
 	}
 }
 
-// FuzzExpand: what Validate takes, Expand takes, and adds no invalid UTF-8.
+// FuzzExpand: Expand accepts what Validate accepts, and adds no invalid UTF-8.
 func FuzzExpand(f *testing.F) {
 	for _, tt := range expansions {
 		f.Add(tt.template, "it's")

@@ -102,8 +102,8 @@ allow_expired_key = yes
 	}
 }
 
-// TestNameWithNUL: D-Bus takes no such text, so that one client with it would
-// cost all others their signals, and mandos-checker never checks it.
+// TestNameWithNUL: D-Bus accepts no such text, so one client with it would cost
+// all others their signals, and mandos-checker would never check it.
 func TestNameWithNUL(t *testing.T) {
 	dir := files(t, map[string]string{"clients.conf": "[fine]\nkey_id = " + keyA + "\nsecret = YQ==\n\n[foo\x00bar]\nkey_id = " + keyB + "\nsecret = YQ==\n"})
 	clients, found := LoadClients(dir, LoadOptions{})

@@ -21,8 +21,8 @@ func example(t *testing.T, name string) string {
 	return string(text)
 }
 
-// uncommented makes settings of what is commented out: lines with a # that a
-// blank doesn't follow, and continuation lines.
+// uncommented turns commented-out settings into settings: lines with a # that
+// isn't followed by a blank, and continuation lines.
 func uncommented(text string) string {
 	return regexp.MustCompile(`(?m)^#([^ \n]|    )`).ReplaceAllString(text, "$1")
 }
@@ -94,7 +94,7 @@ func TestExampleClientsConf(t *testing.T) {
 		t.Fatalf("%d clients, findings:\n%v", len(clients), found)
 	}
 	for _, f := range found {
-		// Here both have one secret, and that is seen.
+		// Here both have the same secret, and that is noticed.
 		if !strings.Contains(f.Problem, "same key as that of client") {
 			t.Errorf("finding: %v", f)
 		}

@@ -79,7 +79,8 @@ func TestNotRegular(t *testing.T) {
 	}
 }
 
-// TestNotOpened: root, as whom tests often run, may open everything.
+// TestNotOpened calls notOpened itself, because root, as whom tests often run,
+// can open every file.
 func TestNotOpened(t *testing.T) {
 	err := notOpened("/a/b", &fs.PathError{Op: "open", Path: "/a/b", Err: syscall.EACCES})
 	if p := asProblem(err); p.what != "the server's user may not read the file" || p.remedy != "let its group: chgrp mandos /a/b && chmod g+r /a/b" {
@@ -102,7 +103,7 @@ func TestSizeLimit(t *testing.T) {
 	if text, err := readText(path, 11, 0); err != nil || len(text) != 11 {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
-	// A file whose size says nothing.
+	// A file whose size isn't known in advance.
 	if _, err := readText("/proc/self/status", 10, 0); err == nil || !strings.Contains(err.Error(), "more than the 10 bytes") {
 		t.Errorf("error %v", err)
 	}
@@ -208,7 +209,7 @@ func TestSecfile(t *testing.T) {
 		}
 	}
 
-	// A secret wins, and the file isn't even opened.
+	// secret wins over secfile, which isn't even opened.
 	dir = files(t, map[string]string{"clients.conf": good + "secfile = /nonexistent\n"})
 	if _, found := LoadClients(dir, LoadOptions{}); len(found) != 0 {
 		t.Errorf("findings:\n%v", found)

@@ -11,8 +11,8 @@ import (
 	"mandos/internal/checker"
 )
 
-// FuzzClients: whatever a clients.conf holds, reading it ends, says where
-// what is wrong, and leaves only clients that the rules can work with.
+// FuzzClients: whatever a clients.conf holds, reading it ends, says what is
+// wrong and where, and leaves only clients that the rules can work with.
 func FuzzClients(f *testing.F) {
 	for _, pattern := range []string{"testdata/ini/*.ini", "testdata/broken/clients-*.conf"} {
 		paths, err := filepath.Glob(pattern)
@@ -77,8 +77,8 @@ func FuzzClients(f *testing.F) {
 	})
 }
 
-// FuzzServer: whatever a mandos.conf holds, reading it ends and says where what
-// is wrong.
+// FuzzServer: whatever a mandos.conf holds, reading it ends and says what is
+// wrong and where.
 func FuzzServer(f *testing.F) {
 	paths, err := filepath.Glob("testdata/broken/mandos-*.conf")
 	if err != nil {
@@ -105,8 +105,8 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// FuzzArgs: a command line is taken, or refused with a word on why; the options
-// of one that is taken are found valid again when they are set.
+// FuzzArgs: a command line is accepted, or refused with a reason; the options
+// of one that is accepted are still valid when they are set.
 func FuzzArgs(f *testing.F) {
 	for _, s := range []string{"", "--port=6637\x00-i\x00eth0", "--check", "--debug\x00--no-dbus", "--priority\x00NONE", "-a::1", "--port=x", "--socket=-1", "x"} {
 		f.Add(s)

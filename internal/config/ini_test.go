@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew; those of t
 
 const iniGolden = "testdata/ini.golden.json"
 
-// A dialectFile is what Python's configparser, or we, make of a file.
+// A dialectFile is how Python's configparser, or our reader, reads a file.
 type dialectFile struct {
 	Error    string           `json:"error,omitempty"` // its kind; only whether there is one is compared
 	Sections []dialectSection `json:"sections,omitempty"`
@@ -142,10 +142,10 @@ func readDialect(text string) dialectFile {
 	return all
 }
 
-// TestIni1StillDiffers is why the reader is our own. The library is set as
-// near to Python's dialect as it can be, and interpolation, which would be
-// added to it, is left out of the comparison. Should it ever read every file
-// as Python does, and know line numbers, it can take our reader's place.
+// TestIni1StillDiffers is why the reader is our own. The library is set to be
+// as close to Python's dialect as it can be, and interpolation, which we would
+// add to it, is left out of the comparison. If it ever reads every file as
+// Python does, and has line numbers, it can replace our reader.
 func TestIni1StillDiffers(t *testing.T) {
 	golden, err := os.ReadFile(iniGolden)
 	if err != nil {
@@ -214,8 +214,7 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// TestManyEntries looks up keys where a section has more than a list is good
-// for.
+// TestManyEntries looks up keys in a section with more than manyEntries.
 func TestManyEntries(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("[a]\n")

@@ -145,7 +145,7 @@ func TestSuspectServer(t *testing.T) {
 	}
 }
 
-// TestBase64 has what Python's binascii.a2b_base64 says of each text.
+// TestBase64 has the results of Python's binascii.a2b_base64 for each text.
 func TestBase64(t *testing.T) {
 	for _, tt := range []struct {
 		in, want string

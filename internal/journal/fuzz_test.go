@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// FuzzEntry: whatever is logged, journald reads the fields that were meant,
-// and a terminal gets one line that can't steer it.
+// FuzzEntry: whatever is logged, journald reads the intended fields, and a
+// terminal gets one line that can't control it.
 func FuzzEntry(f *testing.F) {
 	f.Add("text", "client", "x\nPRIORITY=7\nMESSAGE=y", "server")
 	f.Add("a\nb", "_PID", "", "")
@@ -55,7 +55,7 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// FuzzLevels: what is taken is printed in a form that means the same.
+// FuzzLevels: what is accepted is printed in a form that means the same.
 func FuzzLevels(f *testing.F) {
 	for _, s := range []string{"", "info", "server=debug,registry=info", "warning, avahi = ERROR", "a=b=c", ",", "debug,debug"} {
 		f.Add(s)
@@ -72,7 +72,7 @@ func FuzzLevels(f *testing.F) {
 	})
 }
 
-// FuzzStream: $JOURNAL_STREAM means a stream only by its device and inode.
+// FuzzStream: $JOURNAL_STREAM identifies a stream only by its device and inode.
 func FuzzStream(f *testing.F) {
 	for _, s := range []string{"", "1:2", "8:12345678901234567890123", "-1:-1", ":", "0x1:2"} {
 		f.Add(s)

@@ -111,8 +111,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestFilter sends entries through a filter that lets only one component
-// talk; an audit entry passes it always.
+// TestFilter sends entries through a filter that passes those of only one
+// component; an audit entry always passes.
 func TestFilter(t *testing.T) {
 	levels, err := ParseLevels("critical,server=debug")
 	if err != nil {
@@ -159,8 +159,8 @@ func TestPlainLine(t *testing.T) {
 	}
 }
 
-// journald stands for systemd-journald: it takes entries from its socket as
-// the native protocol says.
+// journald stands in for systemd-journald: it reads entries from its socket by
+// the native protocol.
 type journald struct {
 	t    *testing.T
 	path string

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// roleEnv makes this test's program one that logs to a stderr without a
-// reader: its value is whether that is journald's.
+// roleEnv makes this test's program log to a stderr without a reader: its value
+// says whether that is journald's.
 const roleEnv = "JOURNAL_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestStderrWithoutReader: a journald that is gone ends no service. A pipe
-// whose reader has gone ends a program as it does any other.
+// TestStderrWithoutReader: a service doesn't end because journald is gone. A
+// pipe whose reader is gone ends a program, as it does any other.
 func TestStderrWithoutReader(t *testing.T) {
 	for role, want := range map[string]string{
 		"journal": "alive: write /dev/stderr: broken pipe\n",
@@ -57,8 +57,8 @@ func TestStderrWithoutReader(t *testing.T) {
 	}
 }
 
-// TestJournaldGone: what can't be put on record is an error, until journald is
-// back.
+// TestJournaldGone: an entry that can't be logged is an error, until journald
+// is back.
 func TestJournaldGone(t *testing.T) {
 	path := t.TempDir() + "/socket"
 	r, w, err := os.Pipe()
@@ -83,7 +83,7 @@ func TestJournaldGone(t *testing.T) {
 }
 
 // TestStartedWithoutJournald: systemd gives a service /dev/null for its stderr
-// while journald is away. What is written there is no record.
+// while journald is away. What is written there doesn't count as logged.
 func TestStartedWithoutJournald(t *testing.T) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {

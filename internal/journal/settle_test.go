@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Settle returns only when the journal has read all, and begun to read what
-// comes after.
+// TestSettle: Settle returns only when the journal has read everything, and
+// begun to read what comes after.
 func TestSettle(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -38,7 +38,7 @@ func TestSettle(t *testing.T) {
 	<-settled
 }
 
-// Where there is no journal, there is nothing to wait for.
+// TestSettleWithoutJournal: without a journal there is nothing to wait for.
 func TestSettleWithoutJournal(t *testing.T) {
 	Settle(slog.New(NewPlain(t.Output(), Levels{})))
 	Settle(slog.New(NewNative(filepath.Join(t.TempDir(), "none"), "mandos", Levels{}, t.Output())))

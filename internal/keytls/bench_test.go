@@ -39,8 +39,8 @@ var benchVariants = []struct {
 
 // BenchmarkClientHandshake compares the TLS client's role, that of a Mandos
 // server, with crypto/tls's client: the same server, suite, group, key share
-// and key. client-ns/op is the CPU time of the client's thread alone; the
-// other figures have the server's part in them.
+// and key. client-ns/op is the CPU time of the client's thread alone; the other
+// figures include the server's part.
 func BenchmarkClientHandshake(b *testing.B) {
 	for _, v := range benchVariants {
 		key := testKey(v.key)
@@ -48,8 +48,8 @@ func BenchmarkClientHandshake(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		// crypto/tls lets nobody choose the suite, but takes the client's
-		// order between AES and ChaCha: AES-128 is what both agree on.
+		// crypto/tls doesn't let one choose the suite, but follows the client's
+		// preference between AES and ChaCha: both agree on AES-128.
 		server := &tls.Config{
 			Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13,
 			CurvePreferences: []tls.CurveID{tls.CurveID(v.share)}, SessionTicketsDisabled: true,
@@ -86,15 +86,15 @@ func BenchmarkClientHandshake(b *testing.B) {
 }
 
 // BenchmarkIdleSession reports how much memory a session holds between its
-// handshake and its secret, as during an approval, beside what crypto/tls's
-// client holds. The goroutine that waits is not in it.
+// handshake and its secret, as during an approval, compared with crypto/tls's
+// client. The waiting goroutine is not included.
 func BenchmarkIdleSession(b *testing.B) {
 	key := testKey("Ed25519")
 	cert, err := tlsCertificate(key)
 	if err != nil {
 		b.Fatal(err)
 	}
-	// Without a HelloRetryRequest: a pipe without buffers can't bear one.
+	// Without a HelloRetryRequest, which deadlocks on an unbuffered pipe.
 	server := &tls.Config{
 		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13,
 		CurvePreferences: []tls.CurveID{tls.X25519}, SessionTicketsDisabled: true,
@@ -120,7 +120,7 @@ func BenchmarkIdleSession(b *testing.B) {
 	}
 }
 
-// threadTime returns the CPU time that this thread has had, in nanoseconds.
+// threadTime returns the CPU time that this thread has used, in nanoseconds.
 func threadTime(b *testing.B) int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {

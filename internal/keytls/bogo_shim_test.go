@@ -24,7 +24,7 @@ import (
 )
 
 // The shim is what BoringSSL's test runner starts as the implementation under
-// test: see ssl/test/PORTING.md there. TestBogo makes this test binary one.
+// test: see ssl/test/PORTING.md there. TestBogo has it start this test binary.
 
 const (
 	shimEnv     = "MANDOS_BOGO_SHIM" // a folder for the reasons of what is left out
@@ -87,8 +87,8 @@ func shimMain(args []string, reasons string) int {
 	return status
 }
 
-// shimFeatures are the words for flags that ask for what keytls doesn't have.
-// A flag that is neither here nor in newShim is its own word.
+// shimFeatures are the words for flags that ask for features that keytls
+// doesn't have. A flag that is neither here nor in newShim is its own word.
 var shimFeatures = map[string]string{
 	"-dtls": "DTLS", "-quic": "QUIC", "-cipher": "TLS 1.2", "-no-tls13": "TLS 1.2", "-fallback-scsv": "TLS 1.2",
 	"-verify-peer": "client certificates", "-require-any-client-certificate": "client certificates",
@@ -170,7 +170,7 @@ func newShim(args []string) (*shim, error) {
 		}
 		return n
 	}
-	// All flags are looked at: the test's name may come last.
+	// All flags are parsed: the test's name may come last.
 	for ; i < len(args); i++ {
 		flag := args[i]
 		if flag == "" || flag[0] != '-' {
@@ -348,7 +348,7 @@ func (s *shim) run() error {
 	}
 	err = s.talk(conn)
 	if tcp, ok := transport.(*net.TCPConn); ok && err != nil {
-		// The peer shall read the alert before it learns of the end.
+		// Let the peer read the alert before it notices the end.
 		_ = tcp.CloseWrite()
 		_, _ = io.Copy(io.Discard, tcp)
 	}

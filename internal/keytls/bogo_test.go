@@ -20,15 +20,15 @@ var update = flag.Bool("update", false, "write testdata/bogo.txt and known/ anew
 
 // BoringSSL's runner has thousands of tests for every feature of TLS. This
 // package has few of them, so most of those tests are left out; the rest pass.
-// testdata/bogo.txt says of each which it is, and TestBogo holds it to that.
+// testdata/bogo.txt says which each test is, and TestBogo checks that.
 
-// whyNot gives the word for a test that fails by what the shim said of it:
-// the first pattern that matches counts.
+// whyNot gives the word for a test that fails, from what the shim said about
+// it: the first pattern that matches counts.
 var whyNot = []struct {
 	err  *regexp.Regexp
 	word string
 }{
-	// The shim offers TLS 1.3 only, and tests for older versions fail by that.
+	// The shim offers only TLS 1.3, which makes tests for older versions fail.
 	{regexp.MustCompile(`refused with the alert (protocol_version|handshake_failure)`), "TLS 1.2"},
 	{regexp.MustCompile(`the TLS client offers .*(at most|none is taken)`), "TLS 1.2"},
 	{regexp.MustCompile(`sent CertificateRequest where Certificate belongs`), "client certificates"},
@@ -93,7 +93,8 @@ var whyFailed = map[string]string{
 	"TLS13-Client-NonminimalTicketFlags":                              "tickets",
 	"TLS13-DuplicateTicketEarlyDataSupport":                           "tickets",
 
-	// They are about what X.509 certificates say, of which the plug of these tests looks at the key only.
+	// They are about the content of X.509 certificates, where the plug of these
+	// tests looks only at the key.
 	"ECDSAKeyUsage-Client-TLS13":                                                                                         "X.509",
 	"RSAKeyUsage-Client-WantSignature-GotEncipherment-TLS13":                                                             "X.509",
 	"ServerCertificateType-Server-RejectsDefaultOnly-TLS13":                                                              "X.509",
@@ -131,7 +132,7 @@ func TestBogo(t *testing.T) {
 	}
 }
 
-// TestBogoTable looks at the committed table only.
+// TestBogoTable checks only the committed table.
 func TestBogoTable(t *testing.T) {
 	passed := 0
 	for name, result := range readBogoTable(t, filepath.Join("testdata", "bogo.txt")) {
@@ -165,8 +166,8 @@ func readBogoTable(t *testing.T, file string) map[string]string {
 	return table
 }
 
-// runBogo runs all tests and says of each "passed", "not applicable: WHY" or
-// "FAILED: WHY".
+// runBogo runs all tests and returns for each "passed", "not applicable: WHY"
+// or "FAILED: WHY".
 func runBogo(t *testing.T, runner string) map[string]string {
 	t.Helper()
 	dir := t.TempDir()

@@ -165,7 +165,7 @@ func TestNothingAfterClose(t *testing.T) {
 }
 
 // TestCloseEndsWaits closes while one goroutine reads and another writes to a
-// peer that takes nothing: a client that is disabled is cut off.
+// peer that reads nothing: this is how a client that is disabled is cut off.
 func TestCloseEndsWaits(t *testing.T) {
 	for name, handshaken := range map[string]bool{"in the handshake": false, "after it": true} {
 		t.Run(name, func(t *testing.T) {
@@ -315,8 +315,8 @@ func TestRedacted(t *testing.T) {
 	}
 }
 
-// TestUnusable starts handshakes that can't go well for want of something on
-// this side: an error says what, and nothing panics.
+// TestUnusable starts handshakes that can't succeed because something is
+// missing on this side: an error says what, and nothing panics.
 func TestUnusable(t *testing.T) {
 	if err := Client(nil, &Config{Policy: Policy{Suites: []wire.Suite{}}}).clientHandshake(); err == nil || !strings.Contains(err.Error(), "the policy leaves no") {
 		t.Errorf("no suite: %v", err)

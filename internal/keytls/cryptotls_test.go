@@ -89,8 +89,8 @@ func TestAgainstCryptoTLS(t *testing.T) {
 				certificates: x509Plug{},
 			})
 			session(t, client, server, []byte("question"), secret)
-			// crypto/tls sends shares as it likes, so its own word on the
-			// second round trip is not ours to choose.
+			// crypto/tls chooses its shares itself, so whether it needs a
+			// second round trip is not up to us.
 			state := client.ConnectionState()
 			state.HelloRetryRequest = v.group != v.shared
 			check(t, server, state)

@@ -10,10 +10,10 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// BenchmarkFloor is the cryptography without which no hand-out can be, each
-// part alone and all together for each group: a key pair, an agreement, the
+// BenchmarkFloor is the cryptography that no hand-out can do without, each part
+// alone and all together for each group: a key pair, an agreement, the
 // verification of a signature, and the protection of a secret's record.
-// BenchmarkClientHandshake tells how far above it a handshake is.
+// BenchmarkClientHandshake shows how far above that a handshake is.
 func BenchmarkFloor(b *testing.B) {
 	for _, g := range []wire.Group{wire.X25519, wire.P256, wire.P384, wire.X25519MLKEM768} {
 		b.Run("key pair/"+g.String(), func(b *testing.B) {
@@ -63,8 +63,8 @@ func floor(b *testing.B, g wire.Group) func() {
 		b.Fatal(err)
 	}
 	return func() {
-		// What the peer answered to the first share is as good as another
-		// answer; how the peer makes it isn't ours to count.
+		// The peer's answer to the first share serves for all; the cost of
+		// making it is the peer's.
 		ours, err := startExchange(g)
 		if err != nil {
 			b.Fatal(err)

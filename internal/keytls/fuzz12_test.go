@@ -13,7 +13,7 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// socketPair returns the two ends of a connection that takes no port.
+// socketPair returns the two ends of a connection that needs no port.
 func socketPair(t testing.TB) (a, b *net.UnixConn) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -75,7 +75,8 @@ func FuzzOldServer(f *testing.F) {
 		a, b := socketPair(t)
 		defer a.Close()
 		_ = a.SetDeadline(time.Now().Add(time.Minute))
-		// Who waits for what doesn't come sees the end instead.
+		// A side that waits for something that doesn't come sees the end
+		// instead.
 		end := func() { _ = b.CloseWrite() }
 		first := len(steps[edit])+len(steps[remove])+len(steps[insert])+len(steps[raw]) > 0
 		s.messages = func(flight [][]byte) [][]byte {

@@ -12,8 +12,8 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A talk is the transport between a Conn and a puppet that takes its steps
-// from a fuzzer's bytes: each time the Conn reads and nothing is there, the
+// A talk is the transport between a Conn and a puppet that takes its steps from
+// a fuzzer's bytes: each time the Conn reads and there is nothing to read, the
 // puppet takes its next step.
 type talk struct {
 	net.Conn // nil: nothing else is called
@@ -25,7 +25,7 @@ type talk struct {
 	toConn   bytes.Buffer
 }
 
-// puppetsEnd is the transport as the puppet has it.
+// puppetsEnd is the puppet's end of the transport.
 type puppetsEnd struct {
 	net.Conn
 	k *talk
@@ -116,7 +116,7 @@ func (k *talk) common(step byte, payload []byte, data *[]byte, closed *bool) {
 	}
 }
 
-// finish reads to the end what a Conn gets after its handshake.
+// finish reads everything that a Conn receives after its handshake.
 func finish(t *testing.T, c *Conn, sent *[]byte, closed *bool) {
 	got, err := io.ReadAll(io.LimitReader(c, 1<<20))
 	if err == nil && !*closed {

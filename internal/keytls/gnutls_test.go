@@ -21,10 +21,11 @@ import (
 	"mandos/internal/testenv"
 )
 
-// gnutlsPriority is what Mandos's own peers use, with room for a group list.
+// gnutlsPriority is the priority string of Mandos's own peers, to which a list
+// of groups can be appended.
 const gnutlsPriority = "SECURE128:!CTYPE-X.509:+CTYPE-RAWPK:!RSA:!VERS-ALL:+VERS-TLS1.3:%PROFILE_ULTRA"
 
-// pemFiles writes key's halves as GnuTLS's programs read them.
+// pemFiles writes the halves of key in the form that GnuTLS's programs read.
 func pemFiles(t *testing.T, key crypto.Signer) (public, private string) {
 	t.Helper()
 	spki, err := peerkey.MarshalSPKI(key.Public())
@@ -127,8 +128,8 @@ func (c *handshakeCounter) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// startGnuTLSServer starts an echo server, which the test's end stops, and
-// returns its address.
+// startGnuTLSServer starts an echo server, which is stopped when the test ends,
+// and returns its address.
 func startGnuTLSServer(t *testing.T, program string, key crypto.Signer, priority string) string {
 	t.Helper()
 	public, private := pemFiles(t, key)

@@ -21,8 +21,9 @@ func (c *writeCounter) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestWriteLast has a secret of several sizes, with and without HoldFinished,
-// arrive whole with close_notify behind it, in as few writes as there may be.
+// TestWriteLast checks that a secret of several sizes, with and without
+// HoldFinished, arrives whole and is followed by close_notify, in as few writes
+// as possible.
 func TestWriteLast(t *testing.T) {
 	for _, hold := range []bool{false, true} {
 		for size, writes := range map[int]int{0: 2, 1190: 2, wire.MaxPlaintext: 2, 300_000: -1} {

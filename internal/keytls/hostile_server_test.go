@@ -19,8 +19,8 @@ import (
 
 type replaced = map[wire.HandshakeType]func(good []byte) []byte
 
-// replace makes a script of a good server up to one message of its flight,
-// which f changes; where f returns nil, f has sent what it wanted.
+// replace makes the script of a good server up to one message of its flight,
+// which f changes; if f returns nil, it has sent its own data.
 func replace(t wire.HandshakeType, f func(p *puppet, good []byte) []byte) func(*puppet) {
 	return func(p *puppet) {
 		p.readHello()
@@ -39,7 +39,7 @@ func hello(f func(p *puppet, sh *wire.ServerHello)) func(*puppet) {
 	}
 }
 
-// after makes a script that goes on after a good handshake.
+// after makes a script that continues after a good handshake.
 func after(f func(p *puppet)) func(*puppet) {
 	return func(p *puppet) {
 		p.handshake()
@@ -379,8 +379,8 @@ func TestHostileServer(t *testing.T) {
 }
 
 // TestHeldAfterHandshake: a TLS server that has proved its key may stay
-// connected for as long as an operator thinks. SECURITY.md says what it can
-// have us hold by saying half of something.
+// connected for as long as an operator takes to decide. SECURITY.md says how
+// much memory it can take up by sending half of something.
 func TestHeldAfterHandshake(t *testing.T) {
 	testKey("Ed25519") // outside of the bubble
 	synctest.Test(t, func(t *testing.T) {
@@ -433,7 +433,8 @@ func checkRefusal(t *testing.T, o outcome, alert wire.Alert, who, want string) {
 	}
 }
 
-// ed448 is a SubjectPublicKeyInfo (RFC 8410) of an algorithm that isn't known.
+// ed448 is a SubjectPublicKeyInfo (RFC 8410) of an algorithm that isn't
+// supported.
 var ed448 = append([]byte{0x30, 0x43, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x71, 0x03, 0x3a, 0x00}, make([]byte, 57)...)
 
 func certType(ct wire.CertificateType) func(*puppet, []byte) []byte {
@@ -516,7 +517,7 @@ func TestServerSaysGoodbye(t *testing.T) {
 	}
 }
 
-// TestServerIsSilent stops talking at each message boundary: the deadline ends
+// TestServerIsSilent falls silent at each message boundary: the deadline ends
 // the session.
 func TestServerIsSilent(t *testing.T) {
 	for name, script := range boundaries() {
@@ -554,7 +555,7 @@ func TestServerRefuses(t *testing.T) {
 	}
 }
 
-// TestGoodServers is what has to be taken: unusual, but right.
+// TestGoodServers checks what must be accepted: unusual, but correct.
 func TestGoodServers(t *testing.T) {
 	finish := func(p *puppet) { p.send(wire.TypeApplicationData, []byte("x")) }
 	for name, script := range map[string]func(*puppet){

@@ -20,11 +20,11 @@ import (
 	"mandos/internal/secret"
 )
 
-// memoryEnv makes this program one that has a session with the address in it.
+// memoryEnv makes this program have a session with the address in it.
 const memoryEnv = "KEYTLS_TEST_MEMORY"
 
-// haveSession is a TLS client that says how far it is, and waits each time for
-// a line of input.
+// haveSession is a TLS client that reports each stage it reaches, and then
+// waits for a line of input.
 func haveSession(addr string) {
 	step := bufio.NewScanner(os.Stdin)
 	func() {
@@ -132,7 +132,7 @@ func TestNoKeysLeft(t *testing.T) {
 	}
 }
 
-// memoryOf returns all that a process could write to.
+// memoryOf returns all of a process's writable memory.
 func memoryOf(t *testing.T, pid int) []byte {
 	t.Helper()
 	maps := must(os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid)))

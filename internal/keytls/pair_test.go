@@ -21,8 +21,8 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// testKeyNames are the types of keys; testKey makes each once, when it is asked
-// for: RSA takes its time.
+// testKeyNames are the types of keys; testKey makes each once, when it is first
+// needed, as RSA keys take long to make.
 var testKeyNames = []string{"Ed25519", "ECDSA P-256", "ECDSA P-384", "ECDSA P-521", "RSA 2048", "RSA 3072"}
 
 var (
@@ -71,8 +71,8 @@ func identity(t testing.TB, key crypto.Signer) keyid.Identity {
 	return keyid.Identity{KeyID: keyid.OfSPKI(spki)}
 }
 
-// transports returns the two ends of a loopback TCP connection, which a minute
-// ends at the latest.
+// transports returns the two ends of a loopback TCP connection with a deadline
+// of a minute.
 func transports(t testing.TB) (a, b net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "localhost:0")

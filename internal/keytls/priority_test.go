@@ -88,7 +88,7 @@ func TestParsePriority(t *testing.T) {
 		"NORMAL:%COMPAT":                                 {AnyPrime: true},
 		"%COMPAT:NORMAL":                                 {AnyPrime: true},
 		"NORMAL:%PROFILE_FUTURE:-ECDHE-ECDSA:-ECDHE-RSA": {Versions: only13},
-		// What GnuTLS knows and we haven't got changes nothing.
+		// What GnuTLS knows and we don't have changes nothing.
 		"NORMAL:+AES-256-CBC:+SHA1:+MAC-ALL:+COMP-ALL:-VERS-SSL3.0:+ANON-DH:%SAFE_RENEGOTIATION": {Versions: both, Groups: defaultPolicy.Groups},
 		"NORMAL:": {Versions: both},
 	} {
@@ -178,8 +178,8 @@ func TestPriorityHandshakes(t *testing.T) {
 	}
 }
 
-// TestPriorityRecordedDSA reads the group that GnuTLS 3.5.19 made: it takes
-// +DHE-DSS and %COMPAT.
+// TestPriorityRecordedDSA uses the group that GnuTLS 3.5.19 made, for which
+// +DHE-DSS and %COMPAT are needed.
 func TestPriorityRecordedDSA(t *testing.T) {
 	key := pgpVector(t, "dsa2048")
 	prime := recordedPrime(t)
@@ -220,7 +220,7 @@ func TestPolicyString(t *testing.T) {
 	}
 }
 
-// FuzzParsePriority: what is taken leaves enough for a ClientHello.
+// FuzzParsePriority: a string that is accepted leaves enough for a ClientHello.
 func FuzzParsePriority(f *testing.F) {
 	for _, s := range []string{"", "NORMAL", priorityRawPK, priorityOpenPGP, "NONE:+NORMAL", "SUITEB128:%COMPAT", "@SYSTEM"} {
 		f.Add(s)

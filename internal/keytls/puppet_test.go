@@ -17,10 +17,10 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// sessionDeadline is what the tests set for a whole session.
+// sessionDeadline is the deadline that the tests set for a whole session.
 const sessionDeadline = 10 * time.Second
 
-// A puppet is a peer that says whatever a test makes it say. It has its own
+// A puppet is a peer that sends whatever a test makes it send. It has its own
 // state, made with packages wire and schedule, and checks nothing.
 type puppet struct {
 	t    *testing.T
@@ -46,8 +46,8 @@ func newPuppet(t *testing.T, conn net.Conn) *puppet {
 	return newPuppetThatTakes(t, conn, 1<<30)
 }
 
-// newPuppetThatTakes returns a puppet that takes n records, and then nothing
-// more off the transport.
+// newPuppetThatTakes returns a puppet that reads n records, and then nothing
+// more from the transport.
 func newPuppetThatTakes(t *testing.T, conn net.Conn, n int) *puppet {
 	p := &puppet{t: t, conn: conn, key: testKey("Ed25519"), records: make(chan []byte, 1000)}
 	go func() {
@@ -68,7 +68,7 @@ func newPuppetThatTakes(t *testing.T, conn net.Conn, n int) *puppet {
 	return p
 }
 
-// next returns the next record that came, opened.
+// next returns the next record received, opened.
 func (p *puppet) next() (wire.ContentType, []byte, error) {
 	record, ok := <-p.records
 	if !ok {
@@ -88,7 +88,7 @@ func (p *puppet) next() (wire.ContentType, []byte, error) {
 	return 0, nil, errors.New("a record that no key opens")
 }
 
-// drain takes what still comes until the connection ends.
+// drain reads whatever still comes until the connection ends.
 func (p *puppet) drain() {
 	for {
 		t, payload, err := p.next()
@@ -251,9 +251,9 @@ func (p *puppet) serverFinished() []byte {
 	return must(m.Marshal())
 }
 
-// flight sends all that follows a ServerHello, until a step is replaced by one
-// of the given functions: then it sends what that makes, and stops. With no
-// function, it goes to the end of the handshake and its keys.
+// flight sends everything that follows a ServerHello, until a step is replaced
+// by one of the given functions: then it sends what that returns, and stops.
+// With no function, it goes to the end of the handshake and its keys.
 func (p *puppet) flight(replace map[wire.HandshakeType]func(good []byte) []byte) {
 	for _, step := range []struct {
 		t wire.HandshakeType
@@ -285,7 +285,7 @@ func (p *puppet) handshake() {
 	p.message() // the client's Finished
 }
 
-// outcome is what a session with a puppet came to.
+// outcome is the outcome of a session with a puppet.
 type outcome struct {
 	err     error
 	alerts  []wire.Alert
@@ -294,9 +294,10 @@ type outcome struct {
 }
 
 // against runs a session of side with a puppet that follows script and then
-// hangs up, in a bubble of fake time: goroutines that are left over fail it.
-// The tested side does as a Mandos server does: it handshakes, waits for what
-// the peer has to say as during an approval, and only then would write.
+// hangs up, in a bubble of fake time: goroutines that are left over make it
+// fail. The tested side behaves like a Mandos server: after the handshake it
+// waits for what the peer may send, as during an approval, and only then would
+// write.
 func against(t *testing.T, side func(net.Conn) *Conn, script func(*puppet)) (o outcome) {
 	t.Helper()
 	testKey("Ed25519") // outside of the bubble

@@ -11,7 +11,7 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// A tapped connection records what goes either way.
+// A tapped connection records what is sent in both directions.
 type tapped struct {
 	net.Conn
 	in, out bytes.Buffer

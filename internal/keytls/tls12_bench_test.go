@@ -16,7 +16,7 @@ import (
 // crypto/tls's client: the same server, suite, group and key, and neither
 // offers TLS 1.3. client-ns/op is the CPU time of the client's thread alone.
 // "both generations" is ours with the hello of a Mandos server, which has key
-// shares that an old client has no use for; "OpenPGP" reads and verifies an
+// shares that are useless to an old client; "OpenPGP" reads and verifies an
 // OpenPGP certificate as well.
 func BenchmarkOldHandshake(b *testing.B) {
 	key := testKey("RSA 2048")

@@ -17,7 +17,7 @@ func bigHex(s string) *big.Int {
 	return n
 }
 
-// modp2048 is group 14 of RFC 3526, a safe prime that isn't of RFC 7919.
+// modp2048 is group 14 of RFC 3526, a safe prime that isn't one of RFC 7919's.
 var modp2048 = bigHex("FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74" +
 	"020BBEA63B139B22514A08798E3404DDEF9519B3CD3A431B302B0A6DF25F1437" +
 	"4FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED" +
@@ -27,8 +27,8 @@ var modp2048 = bigHex("FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088
 	"E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF695581718" +
 	"3995497CEA956AE515D2261898FA051015728E5A8AACAA68FFFFFFFFFFFFFFFF")
 
-// TestFFDHE proves the formula of RFC 7919 right by what it makes: safe
-// primes. (A wrong digit of e or a wrong constant would hardly leave any.)
+// TestFFDHE checks the formula of RFC 7919 by its results: safe primes. (With a
+// wrong digit of e or a wrong constant there would hardly be any.)
 func TestFFDHE(t *testing.T) {
 	sizes := []int{2048, 3072, 4096, 6144, 8192}
 	for i, p := range ffdhe() {

@@ -64,8 +64,8 @@ func point(b ...byte) func(*wire.ServerKeyExchange) {
 }
 
 // TestHostile12 is what a TLS 1.2 server may do to us: each time the handshake
-// fails with the right alert, which the peer gets to see, and says that the
-// server erred and how.
+// fails with the right alert, which the peer receives, and an error that says
+// how the server erred.
 func TestHostile12(t *testing.T) {
 	key, dss := pgpVector(t, "rsa2048"), pgpVector(t, "dsa2048")
 	other := pgpVector(t, "rsa4096")
@@ -298,8 +298,8 @@ func TestHostile12(t *testing.T) {
 	}
 }
 
-// TestStripped12 takes the extended master secret out on the way: each side
-// makes other keys, and the peer can't read our Finished.
+// TestStripped12 strips the extended master secret on the way: the two sides
+// make different keys, and the peer can't read our Finished.
 func TestStripped12(t *testing.T) {
 	client, _, wait := startPeer12(t, Policy{}, script{
 		key: pgpVector(t, "rsa2048"), hello: withoutExtension(wire.ExtExtendedMasterSecret),
@@ -366,7 +366,8 @@ func TestHostileAfter12(t *testing.T) {
 	}
 }
 
-// TestHangUp12 ends the connection at each message's border, and inside.
+// TestHangUp12 ends the connection at each message boundary, and within
+// messages.
 func TestHangUp12(t *testing.T) {
 	key := pgpVector(t, "rsa2048")
 	hangUp := func(p *peer12) { p.conn.Close() }

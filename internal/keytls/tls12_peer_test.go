@@ -34,7 +34,7 @@ import (
 // OpenPGP certificate, that can be told to misbehave at each step.
 
 // A pgpKey is an OpenPGP certificate with its private primary key, and the
-// private key of its subkey where that can sign.
+// private key of its subkey if that can sign.
 type pgpKey struct {
 	cert    []byte
 	primary any // *rsa.PrivateKey, *dsa.PrivateKey or *ecdsa.PrivateKey
@@ -228,8 +228,8 @@ func (p *peer12) message(want wire.HandshakeType) ([]byte, error) {
 	}
 }
 
-// serve runs the script up to close_notify, both ways. What it returns is only
-// of interest where the peer is honest.
+// serve runs the script up to close_notify, both ways. Its error matters only
+// if the peer is honest.
 func (p *peer12) serve() error {
 	defer p.conn.Close()
 	err := p.handshake()
@@ -379,8 +379,8 @@ func (p *peer12) certificateMessage() []byte {
 	return msg
 }
 
-// keyExchange12 makes the ServerKeyExchange, and what makes the shared secret
-// from the client's public value.
+// keyExchange12 makes the ServerKeyExchange, and a function that makes the
+// shared secret from the client's public value.
 func (p *peer12) keyExchange12(suite *schedule.Suite12, sh *wire.ServerHello) (*wire.ServerKeyExchange, func([]byte) ([]byte, error), error) {
 	kex := &wire.ServerKeyExchange{Scheme: p.scheme}
 	var agreeWith func([]byte) ([]byte, error)
@@ -429,8 +429,8 @@ func (p *peer12) keyExchange12(suite *schedule.Suite12, sh *wire.ServerHello) (*
 	return kex, agreeWith, err
 }
 
-// sign12 signs as TLS 1.2 has it, with the scheme or with what old GnuTLS
-// picks.
+// sign12 signs by the rules of TLS 1.2, with the given scheme or the one that
+// old GnuTLS picks.
 func sign12(key any, s wire.SignatureScheme, message []byte) (wire.SignatureScheme, []byte, error) {
 	var pick wire.SignatureScheme
 	switch key.(type) {

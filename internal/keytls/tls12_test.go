@@ -25,7 +25,7 @@ func fingerprint(t testing.TB, k pgpKey) keyid.Identity {
 	return key.Identity
 }
 
-// withDSS is the default and what only a priority string turns on.
+// withDSS is the default plus what only a priority string turns on.
 func withDSS() Policy {
 	p := Policy{}.complete()
 	p.Suites = slices.Concat(p.Suites, []wire.Suite{
@@ -35,8 +35,8 @@ func withDSS() Policy {
 	return p
 }
 
-// TestOldClients hands a secret to honest clients of the old generation, by the
-// same hello that new ones get.
+// TestOldClients hands a secret to honest clients of the old generation, with
+// the same hello that new ones get.
 func TestOldClients(t *testing.T) {
 	rsa2048, rsa4096, dss, ec := pgpVector(t, "rsa2048"), pgpVector(t, "rsa4096"), pgpVector(t, "dsa2048"), pgpECDSA()
 	expired := pgpVector(t, "rsa-expired")
@@ -170,8 +170,8 @@ func TestAgainstCryptoTLS12(t *testing.T) {
 	}
 }
 
-// TestHelloForBoth holds the one hello for both generations, byte by byte, to
-// what GnuTLS 3.5.8, 3.5.19, 3.7.9 and 3.8.9 were seen to accept: unknown
+// TestHelloForBoth compares the one hello for both generations, byte by byte,
+// with what GnuTLS 3.5.8, 3.5.19, 3.7.9 and 3.8.9 were seen to accept: unknown
 // suites, groups and schemes are skipped by all of them, and the extensions
 // that old ones know have the bodies that they send themselves.
 func TestHelloForBoth(t *testing.T) {

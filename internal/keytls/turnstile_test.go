@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestTurnstile: as many pass at once as there are places, others wait, for a
-// time.
+// TestTurnstile: as many pass at once as there are places; others wait for a
+// limited time.
 func TestTurnstile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTurnstile(2, time.Second)
@@ -36,7 +36,7 @@ func TestTurnstile(t *testing.T) {
 }
 
 // TestCrowdOfOldClients: with all places for the old generation taken, one more
-// of it is told so, and a client of the new one is served.
+// old client is refused for that reason, and a new one is served.
 func TestCrowdOfOldClients(t *testing.T) {
 	before := old
 	defer func() { old = before }()
@@ -65,8 +65,8 @@ func TestCrowdOfOldClients(t *testing.T) {
 	}
 }
 
-// TestQueue: of those who wait the oldest connection comes first, and no more
-// are through at once than there are places.
+// TestQueue: of those that wait the oldest connection comes first, and no more
+// compute at once than there are places.
 func TestQueue(t *testing.T) {
 	q := &queue{places: 2}
 	q.enter(0)

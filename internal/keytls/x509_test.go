@@ -14,8 +14,8 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// x509Plug shows keys as self-signed X.509 certificates, so that crypto/tls,
-// which knows nothing else, can be the peer.
+// x509Plug presents keys as self-signed X.509 certificates, so that crypto/tls,
+// which supports nothing else, can be the peer.
 type x509Plug struct{}
 
 func (x509Plug) code() wire.CertificateType { return wire.X509 }
@@ -46,7 +46,7 @@ func selfSigned(key crypto.Signer) ([]byte, error) {
 	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 }
 
-// tlsCertificate is key as crypto/tls's server wants it.
+// tlsCertificate returns key in the form for crypto/tls's server.
 func tlsCertificate(key crypto.Signer) (tls.Certificate, error) {
 	der, err := selfSigned(key)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err

@@ -333,7 +333,7 @@ func (r *Registry) Release(name string, caller Caller) (*Handout, error) {
 		} else if _, refusal = r.claim(t, name, caller); refusal == nil {
 			refusal = e.c.Eligible(t.now, h.granted)
 		}
-		if refusal == nil { // nor does a change of mind undo another
+		if refusal == nil { // no later change undoes a revocation
 			refusal = h.over
 		}
 		if refusal != nil {

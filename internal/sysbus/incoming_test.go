@@ -13,8 +13,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// read returns what comes of sent, through a connection on which messages are
-// exchanged.
+// read returns what gets through of sent, on a connection after its
+// authentication.
 func read(directed bool, sent []byte) ([]byte, error) {
 	r := &incoming{in: bufio.NewReader(bytes.NewReader(sent)), directed: directed, begun: true}
 	return io.ReadAll(r)
@@ -90,9 +90,9 @@ func TestIncoming(t *testing.T) {
 	}
 }
 
-// FuzzIncoming: whatever the bus passes on, a message comes through whole or
-// not at all, then the next one does, and of those that godbus can read, no
-// signal of a stranger to us comes through.
+// FuzzIncoming: whatever the bus passes on, each message gets through whole or
+// not at all, and of those that godbus can read, no stranger's signal to us
+// gets through.
 func FuzzIncoming(f *testing.F) {
 	good := "\x01\x01o\x00\x01\x00\x00\x00/\x00\x00\x00\x00\x00\x00\x00\x02\x01s\x00\x03\x00\x00\x00a.b\x00\x00\x00\x00\x00\x03\x01s\x00\x01\x00\x00\x00C\x00\x00\x00\x00\x00\x00\x00"
 	f.Add(false, byte(4), []byte(good), []byte{})
@@ -129,7 +129,7 @@ func FuzzIncoming(f *testing.F) {
 	})
 }
 
-// TestBroken: a message that no bus passes on ends the connection.
+// TestBroken: a message that no bus would pass on ends the connection.
 func TestBroken(t *testing.T) {
 	if got, err := read(false, []byte("l\x04\x00\x01\xff\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff")); err == nil {
 		t.Errorf("a message of 8 GiB came as %q", got)

@@ -13,8 +13,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// likeGodbus encodes a signal as godbus does. Where that goes by a map's order
-// it tries until the outcome is want.
+// likeGodbus encodes a signal with godbus. If the result depends on a map's
+// order, it tries until the result is want.
 func likeGodbus(t *testing.T, want []byte, path dbus.ObjectPath, name, member string, values []any) []byte {
 	t.Helper()
 	body := make([]any, len(values))
@@ -82,7 +82,7 @@ func TestEncoding(t *testing.T) {
 		{Variant{Variant{Properties{{"x", Variant{uint64(5)}}}}}},
 		{strings.Repeat("x", 3*full)},
 	} {
-		// The alignment counts from the message's begin.
+		// Alignment is relative to the start of the message.
 		for _, path := range []dbus.ObjectPath{"/", "/a", "/clients/abc", "/clients/abcdefghijk"} {
 			var out bytes.Buffer
 			s := NewSignals(&out)
@@ -169,13 +169,14 @@ func FuzzAdd(f *testing.F) {
 	})
 }
 
-// validMember tells of names that godbus takes, not of all.
+// validMember reports whether s is one of the names that godbus surely accepts;
+// there are others.
 func validMember(s string) bool {
 	return s != "" && len(s) < 256 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") == ""
 }
 
-// TestRefused: of a signal that can't be sent nothing leaves, of what came
-// before it all.
+// TestRefused: of a signal that can't be sent nothing leaves; what came before
+// it leaves whole.
 func TestRefused(t *testing.T) {
 	for what, add := range map[string]func(*Signals) error{
 		"NUL":       func(s *Signals) error { return s.Add("/a", []string{"a.b"}, "M", "\x00") },
@@ -221,7 +222,7 @@ func (w *writes) Write(p []byte) (int, error) {
 }
 
 // TestQueue: signals leave together; what waits for the next Flush is bounded,
-// and so is what is kept of a long one.
+// and so is the memory that is kept after a long one.
 func TestQueue(t *testing.T) {
 	w := &writes{left: math.MaxInt}
 	s := NewSignals(w)
@@ -257,7 +258,7 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// TestSerials: numbers go round, without zero.
+// TestSerials: numbers wrap around, skipping zero.
 func TestSerials(t *testing.T) {
 	var s serials
 	s.last.Store(math.MaxUint32 - 1)

@@ -25,7 +25,7 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestDial: the first that can be reached counts.
+// TestDial: the first address that can be reached counts.
 func TestDial(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "bus")
 	if _, err := dial("unix:path=" + name); err == nil {

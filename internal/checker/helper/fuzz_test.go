@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzUnitName: whatever a client is called, its scope is one of the
-// checkers', and no other client's.
+// FuzzUnitName: whatever a client's name is, its scope is a checker's, and no
+// other client's.
 func FuzzUnitName(f *testing.F) {
 	f.Add("a", "b")
 	f.Add("a/b", "a-b")

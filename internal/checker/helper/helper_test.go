@@ -167,7 +167,8 @@ func TestHangingUpCancels(t *testing.T) {
 	<-ended
 }
 
-// Whoever waits when the helper is stopped learns that, and where to look.
+// TestStoppedMeanwhile: a request that waits when the helper is stopped is told
+// so, and where to look.
 func TestStoppedMeanwhile(t *testing.T) {
 	started := make(chan struct{})
 	path := filepath.Join(t.TempDir(), "socket")
@@ -198,7 +199,8 @@ func TestStoppedMeanwhile(t *testing.T) {
 	}
 }
 
-// A mute peer is hung up on, and the server's end waits for no peer.
+// TestMutePeer: a peer that sends nothing is cut off, and the end of the server
+// waits for no peer.
 func TestMutePeer(t *testing.T) {
 	path := serve(t, self, nil)
 	conn, err := net.Dial("unixpacket", path)

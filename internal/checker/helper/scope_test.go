@@ -58,7 +58,7 @@ func TestUnitName(t *testing.T) {
 	}
 }
 
-// fakeManager is systemd as far as one test needs it.
+// fakeManager stands in for systemd.
 type fakeManager struct {
 	mu       sync.Mutex
 	pid      int
@@ -286,8 +286,8 @@ func TestHeldFails(t *testing.T) {
 	}
 }
 
-// TestOutputOfABusyMachine checks that output which came in time is kept
-// though nobody had the time to read it.
+// TestOutputOfABusyMachine checks that output which came in time is kept even
+// if the helper didn't get round to reading it.
 func TestOutputOfABusyMachine(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

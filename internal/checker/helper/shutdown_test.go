@@ -58,8 +58,9 @@ systemctl --user start --no-block exit.target
 wait
 `
 
-// TestShutdown: when the machine shuts down, a check that runs is given up by
-// the helper, and only then killed by systemd: nobody is taken for dead by it.
+// TestShutdown: when the machine shuts down, a running check is abandoned by
+// the helper before systemd kills it, so that no client seems to be down
+// because of it.
 func TestShutdown(t *testing.T) {
 	testenv.Root(t, "for namespaces")
 	testenv.Program(t, "/lib/systemd/systemd", "systemd")
@@ -67,7 +68,7 @@ func TestShutdown(t *testing.T) {
 	dir := t.TempDir()
 	order := filepath.Join(dir, "order")
 	units := filepath.Join(dir, "systemd/user")
-	// A helper that is in no hurry.
+	// A helper that takes its time.
 	unit := "[Service]\nKillMode=mixed\n" +
 		`ExecStart=sh -c 'trap "sleep 1; echo helper >>` + order + `; exit" TERM; echo >/run/ready; while :; do sleep 0.1; done'` + "\n"
 	if err := errors.Join(os.MkdirAll(units, 0o755), os.WriteFile(filepath.Join(units, service), []byte(unit), 0o644)); err != nil {
@@ -83,7 +84,8 @@ func TestShutdown(t *testing.T) {
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TEST=" + self, scopeRole + "=" + order, "XDG_CONFIG_HOME=" + dir, "HOME=" + dir}
 	out, err := cmd.CombinedOutput()
 	said, readErr := os.ReadFile(order)
-	// On a busy machine systemd kills the check before it has said a word.
+	// On a busy machine systemd kills the check before it has reported
+	// anything.
 	if err != nil || readErr != nil || string(said) != "helper\ncheck\n" && string(said) != "helper\n" {
 		t.Errorf("%v, %v, ended in the order %q, of\n%s", err, readErr, said, out)
 	}

@@ -282,9 +282,9 @@ type signature struct {
 	withoutIssuer    bool
 }
 
-// signature makes one over the current subject, by signer, which says that
-// the key claimed made it (RFC 4880, section 5.2.3). go-crypto wouldn't make
-// all that is needed here.
+// signature makes a signature over the current subject, by signer, which says
+// that the key claimed made it (RFC 4880, section 5.2.3). go-crypto can't make
+// all of those that are needed here.
 func (b *builder) signature(typ packet.SignatureType, signer *packet.PrivateKey, claimed uint64, options ...option) []byte {
 	s := signature{hash: crypto.SHA256, issuer: claimed}
 	for _, o := range options {
@@ -354,7 +354,7 @@ const (
 	revoke   = packet.SigTypeKeyRevocation
 )
 
-// TestCertificates is the table of what is taken and what is refused.
+// TestCertificates is the table of what is accepted and what is refused.
 func TestCertificates(t *testing.T) {
 	keys := testKeys()
 	foreign := packet.NewRSAPrivateKey(made, keys[1])
@@ -486,7 +486,7 @@ func md5Signature(raw []byte) []byte {
 	return b.Bytes()
 }
 
-// TestKeySizes holds primary keys to their sizes and kinds.
+// TestKeySizes checks which sizes and kinds of primary keys are accepted.
 func TestKeySizes(t *testing.T) {
 	point := func(c elliptic.Curve) *packet.PublicKey {
 		k, err := ecdsa.GenerateKey(c, rand.Reader)
@@ -574,8 +574,8 @@ func TestKeySizes(t *testing.T) {
 	}
 }
 
-// FuzzParseOpenPGP: a certificate that is taken has a key, a fingerprint and a
-// date.
+// FuzzParseOpenPGP: a certificate that is accepted has a key, a fingerprint and
+// a date.
 func FuzzParseOpenPGP(f *testing.F) {
 	for _, name := range []string{"rsa2048", "rsa4096", "dsa2048", "rsa-expired", "mut-badsubsig", "mut-baduidsig", "mut-nosubkey", "mut-nouidsig"} {
 		f.Add(armored(f, name))

@@ -98,7 +98,7 @@ func TestParseSPKI(t *testing.T) {
 	}
 }
 
-// TestIdentity compares with what `openssl sha256` says of the same bytes.
+// TestIdentity compares with the output of `openssl sha256` for the same bytes.
 func TestIdentity(t *testing.T) {
 	k, err := ParseSPKI(unhex(t, ed25519SPKI))
 	if err != nil {
@@ -224,7 +224,7 @@ func TestPKCS1(t *testing.T) {
 	}
 }
 
-// FuzzParseSPKI: what is taken is a key that can be shown again.
+// FuzzParseSPKI: what is accepted is a key that can be marshalled again.
 func FuzzParseSPKI(f *testing.F) {
 	f.Add(unhex(f, ed25519SPKI))
 	for _, key := range keys(f) {

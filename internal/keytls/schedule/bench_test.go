@@ -6,7 +6,7 @@ import (
 	"mandos/internal/keytls/wire"
 )
 
-// BenchmarkSchedule is all that one side of a handshake asks of the key
+// BenchmarkSchedule is everything that one side of a handshake needs of the key
 // schedule.
 func BenchmarkSchedule(b *testing.B) {
 	for _, id := range []wire.Suite{wire.AES256GCM, wire.AES128GCM} {

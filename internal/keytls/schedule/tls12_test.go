@@ -33,7 +33,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// A record is one of a recorded stream.
+// A record is one record of a recorded stream.
 type record struct {
 	header   wire.Header
 	fragment []byte
@@ -150,8 +150,8 @@ func TestRecordings12(t *testing.T) {
 				}
 			}
 
-			// What we seal with the same keys is, but for GnuTLS's choice of
-			// the explicit nonce, what the peer sealed.
+			// What we seal with the same keys is the same as what the peer
+			// sealed, apart from the explicit nonce that GnuTLS chose.
 			again, _ := master.Protections(clientHello.Random, serverHello.Random)
 			again.seq = fromClient.seq - 2
 			secret := readVector(t, name, "secret-sent.gpg")

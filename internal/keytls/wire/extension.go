@@ -68,13 +68,13 @@ func (t ExtensionType) String() string {
 	return fmt.Sprintf("extension %d", uint16(t))
 }
 
-// An Extension is one extension with its body as it stands on the wire.
+// An Extension is one extension with its body as on the wire.
 type Extension struct {
 	Type ExtensionType
 	Data []byte
 }
 
-// Extensions is a block of them, in wire order, each type at most once.
+// Extensions is a block of extensions, in wire order, each type at most once.
 type Extensions []Extension
 
 // Get returns the body of the extension t and whether it is there.

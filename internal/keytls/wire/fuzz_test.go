@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzParsers: what any of the parsers of messages and extensions takes comes
-// back as it was, and no strict prefix of it is taken.
+// FuzzParsers: whatever any of the parsers of messages and extensions accepts
+// is written back unchanged, and no strict prefix of it is accepted.
 func FuzzParsers(f *testing.F) {
 	names := slices.Sorted(maps.Keys(parsers))
 	for i, name := range names {

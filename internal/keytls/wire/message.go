@@ -16,7 +16,7 @@ const MessageHeaderLen = 4
 const maxList = 64
 
 // MaxMessage returns how many bytes the body of a handshake message of type t
-// may have. It is asked before anything is allocated for the message.
+// may have. It is checked before anything is allocated for the message.
 func MaxMessage(t HandshakeType) int {
 	switch t {
 	case TypeKeyUpdate:
@@ -30,8 +30,8 @@ func MaxMessage(t HandshakeType) int {
 	case TypeClientHello:
 		return 1 << 16
 	case TypeNewSessionTicket:
-		// Nobody asks for one here (RFC 8446, section 4.2.9), and who sends
-		// one may stay connected for long.
+		// Nobody asks for one here (RFC 8446, section 4.2.9), and a peer that
+		// sends one may stay connected for long.
 		return 1 << 12
 	}
 	return 1 << 14
@@ -141,15 +141,16 @@ var retryRandom = [32]byte{
 	0xC2, 0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2, 0xC8, 0xA8, 0x33, 0x9C,
 }
 
-// IsHelloRetryRequest reports whether m's random is the one that says so.
+// IsHelloRetryRequest reports whether m's random is that of a
+// HelloRetryRequest.
 func (m *ServerHello) IsHelloRetryRequest() bool { return m.Random == retryRandom }
 
 // SetHelloRetryRequest makes m a HelloRetryRequest.
 func (m *ServerHello) SetHelloRetryRequest() { m.Random = retryRandom }
 
-// Downgrade returns the version that the last eight bytes of the random name
-// as the one that a TLS 1.3 server was talked down to: TLS 1.2, TLS 1.1 (which
-// stands for anything below as well), or 0 (RFC 8446, section 4.1.3).
+// Downgrade returns the version to which a TLS 1.3 server was downgraded, by
+// the last eight bytes of the random: TLS 1.2, TLS 1.1 (which stands for
+// anything below as well), or 0 for none (RFC 8446, section 4.1.3).
 func (m *ServerHello) Downgrade() Version {
 	switch string(m.Random[24:]) {
 	case "DOWNGRD\x01":
@@ -321,8 +322,8 @@ func (m *Finished) Marshal() ([]byte, error) {
 	return marshal(TypeFinished, len(m.VerifyData), func(b *cryptobyte.Builder) { b.AddBytes(m.VerifyData) })
 }
 
-// ParseFinished reads the message msg, with its header. size is how many
-// bytes of verify_data the negotiated hash, or TLS 1.2, asks for.
+// ParseFinished reads the message msg, with its header. size is how many bytes
+// of verify_data the negotiated hash, or TLS 1.2, requires.
 func ParseFinished(msg []byte, size int) (*Finished, error) {
 	s, err := open(msg, TypeFinished)
 	if err != nil {
@@ -347,8 +348,8 @@ func (m *KeyUpdate) Marshal() []byte {
 	return msg
 }
 
-// ErrKeyUpdate is a request_update that is neither 0 nor 1; the alert for it
-// is illegal_parameter (RFC 8446, section 4.6.3).
+// ErrKeyUpdate is the error for a request_update that is neither 0 nor 1; the
+// alert for it is illegal_parameter (RFC 8446, section 4.6.3).
 var ErrKeyUpdate = errors.New("the KeyUpdate's request_update is neither 0 nor 1")
 
 // ParseKeyUpdate reads the message msg, with its header.

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// What only TLS 1.2 has (RFC 5246), and what an OpenPGP certificate adds to it
+// What is only in TLS 1.2 (RFC 5246), and what OpenPGP certificates add to it
 // (RFC 6091).
 
 // TypeHelloRequest asks for a renegotiation (RFC 5246, section 7.4.1.1).
@@ -25,9 +25,9 @@ const (
 const DSASHA256 SignatureScheme = 0x0402
 
 // An OpenPGPCertificate is the Certificate message of a peer with an OpenPGP
-// key (RFC 6091, section 3.3, and RFC 5081, section 3.3). Before what they say
-// stands a length, as before X.509's list: GnuTLS writes it so, and nothing
-// else ever spoke this.
+// key (RFC 6091, section 3.3, and RFC 5081, section 3.3). The RFCs' content is
+// preceded by a length, as X.509's list is: GnuTLS does it that way, and
+// nothing else ever implemented this.
 type OpenPGPCertificate struct {
 	// KeyID is the OpenPGP key ID of the key that signs. RFC 5081 has none:
 	// there it is the primary key, and HasKeyID is false.
@@ -44,8 +44,8 @@ const (
 	descriptorFingerprint       = 0 // RFC 5081's cert_fingerprint
 )
 
-// Marshal returns the message with its header, in RFC 6091's form where m has
-// a key ID and in RFC 5081's where it hasn't.
+// Marshal returns the message with its header, in RFC 6091's form if m has a
+// key ID, otherwise in RFC 5081's.
 func (m *OpenPGPCertificate) Marshal() ([]byte, error) {
 	return marshal(TypeCertificate, 16+len(m.Data), func(b *cryptobyte.Builder) {
 		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) {
@@ -60,8 +60,8 @@ func (m *OpenPGPCertificate) Marshal() ([]byte, error) {
 	})
 }
 
-// gnutlsShort is by how much GnuTLS 3.0 to 3.5 writes the outer length of RFC
-// 6091's form too small: it forgets part of what comes before the certificate.
+// gnutlsShort is by how much the outer length of RFC 6091's form is too small
+// in GnuTLS 3.0 to 3.5, which forget part of what precedes the certificate.
 const gnutlsShort = 7
 
 // ParseOpenPGPCertificate reads the message msg, with its header, in any of
@@ -256,8 +256,8 @@ func ParseServerKeyExchange(msg []byte, dhe bool) (*ServerKeyExchange, error) {
 	return m, nil
 }
 
-// ErrExplicitCurve is a curve that isn't named; alert handshake_failure (RFC
-// 8422, section 5.4).
+// ErrExplicitCurve is the error for a curve that isn't named; alert
+// handshake_failure (RFC 8422, section 5.4).
 var ErrExplicitCurve = errors.New("the ServerKeyExchange describes a curve of its own")
 
 // A ClientKeyExchange holds the client's public value: a point of 1 to 255
@@ -312,7 +312,8 @@ func ParseServerHelloDone(msg []byte) error {
 // ExtendedMasterSecret is empty on both sides (RFC 7627, section 5.1).
 func ExtendedMasterSecret() Extension { return Extension{ExtExtendedMasterSecret, nil} }
 
-// RenegotiationInfo is that of a first handshake (RFC 5746, section 3.4).
+// RenegotiationInfo is renegotiation_info in a first handshake (RFC 5746,
+// section 3.4).
 func RenegotiationInfo() Extension { return Extension{ExtRenegotiationInfo, []byte{0}} }
 
 // ParseRenegotiationInfo reads renegotiation_info: a list of bytes, empty in a
@@ -342,7 +343,7 @@ func ParseECPointFormats(b []byte) (uncompressed bool, err error) {
 	return uncompressed, nil
 }
 
-// CertificateTypes lists the types that a TLS 1.2 client takes (RFC 6091,
+// CertificateTypes lists the types that a TLS 1.2 client accepts (RFC 6091,
 // section 3.1).
 func CertificateTypes(ts ...CertificateType) Extension { return certificateTypes(ExtCertType, ts) }
 

@@ -282,7 +282,7 @@ func TestExtensions12(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// FuzzServerKeyExchange: what is taken comes back as it was.
+// FuzzServerKeyExchange: what is accepted is written back unchanged.
 func FuzzServerKeyExchange(f *testing.F) {
 	f.Add(readVector(f, "rsa2048-gnutls3.5.19", "server_key_exchange.hs.bin"), false)
 	f.Add(readVector(f, "dsa2048-dhedss-gnutls3.5.19", "server_key_exchange.hs.bin"), true)
@@ -303,8 +303,8 @@ func FuzzServerKeyExchange(f *testing.F) {
 	})
 }
 
-// FuzzOpenPGPCertificate: what is taken comes back as it was, but for a length
-// that old GnuTLS gets wrong.
+// FuzzOpenPGPCertificate: what is accepted is written back unchanged, except
+// for a length that old GnuTLS gets wrong.
 func FuzzOpenPGPCertificate(f *testing.F) {
 	f.Add(readVector(f, "rsa2048-gnutls3.5.19", "certificate.hs.bin"))
 	f.Add(readVector(f, "rsa2048-variant-correct-length", "certificate.hs.bin"))

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// parsers has one entry for every parser: it parses b and returns what the
-// matching writer makes of the result.
+// parsers has one entry for every parser: it parses b and writes the result
+// back with the matching writer.
 var parsers = map[string]func(b []byte) ([]byte, error){
 	"ClientHello": func(b []byte) ([]byte, error) {
 		m, err := ParseClientHello(b)
@@ -158,8 +158,9 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// TestParsers checks for each parser that a valid input comes back as it was,
-// and that no strict prefix of it and nothing after it is taken.
+// TestParsers checks for each parser that a valid input is written back
+// unchanged, and that neither a strict prefix of it nor trailing bytes are
+// accepted.
 func TestParsers(t *testing.T) {
 	for name, parse := range parsers {
 		if len(samples[name]) == 0 {
@@ -274,8 +275,8 @@ func entries(n int) string {
 	return hex.EncodeToString(msg)
 }
 
-// TestFields checks that the fields land where they belong, by messages that
-// others made: those of RFC 8448, section 3.
+// TestFields checks that the fields end up where they belong, with messages
+// that others made: those of RFC 8448, section 3.
 func TestFields(t *testing.T) {
 	ch, err := ParseClientHello(unhex(t, samples["ClientHello"][0]))
 	if err != nil {
