@@ -55,6 +55,32 @@ func TestTombstoneRunsOutWhileDown(t *testing.T) {
 	}, a, b)
 }
 
+// TestTombstoneStaysRunOut: that time has run out is on disk once the server has
+// started, not just known from the last instant seen: a server that starts with
+// a clock set back moves that instant back, too.
+func TestTombstoneStaysRunOut(t *testing.T) {
+	a, b := setting("a"), setting("b")
+	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+	w := newWorld(t, a, b)
+	startLater := func(gone, set time.Duration) { // after a crash
+		clock.now.Elapsed += gone
+		clock.now.Wall = clock.now.Wall.Add(gone + set)
+		r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: clock, Log: discard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Registry = r
+	}
+	startLater(0, 0)
+	w.reload(b) // a is enabled, and has five minutes
+	w.settings = []client.Settings{b}
+	startLater(10*time.Minute, 0)
+	startLater(0, -9*time.Minute)
+	w.settings = []client.Settings{a, b}
+	startLater(time.Minute, 0)
+	w.wantFetch('a', "Disabled")
+}
+
 // TestTombstoneRunsOutBeforeClockIsSetBack: the clock is set back, and the
 // server crashes before it has noticed. What is saved in between must not bring
 // back time that has run out.
