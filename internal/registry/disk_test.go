@@ -13,15 +13,9 @@ import (
 // TestGraceIsOnDisk: the one extended timeout is saved before anybody can use
 // it, so that a crash neither grants a second one nor takes it away.
 func TestGraceIsOnDisk(t *testing.T) {
-	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+	clock := newManualClock()
 	w := newWorld(t, setting("a"))
-	start := func() {
-		r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: brokenChecker{w.checker}, Clock: clock, Log: discard})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.Registry = r
-	}
+	start := func() { w.startIdle(clock, brokenChecker{w.checker}) } // after a crash
 	pass := func(d time.Duration) {
 		clock.now.Elapsed += d
 		clock.now.Wall = clock.now.Wall.Add(d)
@@ -62,15 +56,9 @@ func TestLastCheckIsOnDisk(t *testing.T) {
 		"failed, and succeeded then":      {again: true, want: "secret of a"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+			clock := newManualClock()
 			w := newWorld(t, setting("a"))
-			start := func() { // after a crash
-				r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: brokenChecker{w.checker}, Clock: clock, Log: discard})
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.Registry = r
-			}
+			start := func() { w.startIdle(clock, brokenChecker{w.checker}) } // after a crash
 			ends := func(r client.CheckResult) {
 				w.turn(func(t *turn) {
 					w.byName["a"].c.Status.Check = client.Running
@@ -118,17 +106,11 @@ func TestLastCheckIsOnDisk(t *testing.T) {
 func TestApprovalEndsOnDisk(t *testing.T) {
 	for name, wrong := range map[string]time.Duration{"behind": -time.Hour, "ahead": 90 * time.Second} {
 		t.Run(name, func(t *testing.T) {
-			clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+			clock := newManualClock()
 			set := approving("a")
 			set.ApprovalDelay, set.ApprovalDuration = time.Nanosecond, time.Minute
 			w := newWorld(t, set)
-			start := func() { // after a crash
-				r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: clock, Log: discard})
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.Registry = r
-			}
+			start := func() { w.startIdle(clock, w.checker) } // after a crash
 			start()
 			w.do("a", client.Disable{By: "a test"})
 			w.do("a", client.Approve{By: "a test"})

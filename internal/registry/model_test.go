@@ -25,6 +25,10 @@ const stepsPerRun = 100
 // manualClock is set by hand.
 type manualClock struct{ now client.Instant }
 
+func newManualClock() *manualClock {
+	return &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+}
+
 func (c *manualClock) Now() client.Instant { return c.now }
 
 // A promise is the naive statement of the first promise: a secret goes only to
@@ -530,7 +534,7 @@ func modelSettings(name string) client.Settings {
 }
 
 func newModelWorld() *modelWorld {
-	w := &modelWorld{clock: &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}},
+	w := &modelWorld{clock: newManualClock(),
 		store: &MemoryStore{}, up: map[string]bool{"a": true, "b": true, "c": true},
 		conf: map[string]client.Settings{}, p: newPromise(), exact: true}
 	return w

@@ -158,11 +158,7 @@ func TestSuspend(t *testing.T) {
 	clock := &manualClock{client.Instant{Wall: time.Now(), Elapsed: time.Hour}}
 	w := &world{t: t, store: &MemoryStore{}, checker: &fakeChecker{}, settings: []client.Settings{setting("a")}, stop: func() {}}
 	w.mod = func(o *Options) { o.Clock = clock }
-	r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: clock, Log: discard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Registry = r
+	w.startIdle(clock, w.checker)
 	w.wantFetch('a', "secret of a")
 	clock.now.Elapsed += 15*time.Minute - 1
 	w.wantFetch('a', "secret of a")
@@ -171,11 +167,7 @@ func TestSuspend(t *testing.T) {
 
 	// It was on disk before the refusal was heard: a crash right now
 	// changes nothing.
-	r, err = New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: clock, Log: discard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Registry = r
+	w.startIdle(clock, w.checker)
 	w.wantFetch('a', "Disabled")
 }
 

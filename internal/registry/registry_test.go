@@ -207,6 +207,17 @@ func newWorld(t *testing.T, settings ...client.Settings) *world {
 	return &world{t: t, clock: newClock(), store: &MemoryStore{}, checker: &fakeChecker{}, settings: settings, stop: func() {}}
 }
 
+// startIdle starts the server, at first or after a crash, without its loops: it
+// does only what the test has it do.
+func (w *world) startIdle(clock Clock, checker Checker) {
+	w.t.Helper()
+	r, err := New(w.t.Context(), Options{Settings: w.settings, Store: w.store, Checker: checker, Clock: clock, Log: discard})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Registry = r
+}
+
 // start starts the server.
 func (w *world) start() {
 	w.t.Helper()

@@ -80,7 +80,7 @@ func TestChangeOfMindWhileRecording(t *testing.T) {
 // TestTimeRunsOutWhileRecording: neither a timer nor a revocation has come yet.
 // A client that is refused for that is disabled on disk.
 func TestTimeRunsOutWhileRecording(t *testing.T) {
-	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+	clock := newManualClock()
 	w := newWorld(t, setting("a"))
 	log := slog.New(hookHandler{slog.NewTextHandler(w, nil), func() error {
 		clock.now.Elapsed += 5 * time.Minute

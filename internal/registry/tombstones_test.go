@@ -60,16 +60,12 @@ func TestTombstoneRunsOutWhileDown(t *testing.T) {
 // a clock set back moves that instant back, too.
 func TestTombstoneStaysRunOut(t *testing.T) {
 	a, b := setting("a"), setting("b")
-	clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+	clock := newManualClock()
 	w := newWorld(t, a, b)
 	startLater := func(gone, set time.Duration) { // after a crash
 		clock.now.Elapsed += gone
 		clock.now.Wall = clock.now.Wall.Add(gone + set)
-		r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: clock, Log: discard})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.Registry = r
+		w.startIdle(clock, w.checker)
 	}
 	startLater(0, 0)
 	w.reload(b) // a is enabled, and has five minutes
@@ -94,15 +90,9 @@ func TestTombstoneRunsOutBeforeClockIsSetBack(t *testing.T) {
 		"by its timers": func(w *world) error { w.tick(); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			clock := &manualClock{client.Instant{Wall: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Elapsed: time.Hour}}
+			clock := newManualClock()
 			w := newWorld(t, a, b)
-			start := func() { // after a crash
-				r, err := New(t.Context(), Options{Settings: w.settings, Store: w.store, Checker: w.checker, Clock: clock, Log: discard})
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.Registry = r
-			}
+			start := func() { w.startIdle(clock, w.checker) } // after a crash
 			start()
 			w.reload(b) // a is enabled, and has five minutes
 			clock.now.Elapsed += 10 * time.Minute
