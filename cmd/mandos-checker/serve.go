@@ -42,12 +42,18 @@ func serve() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	scopes := &helper.Scopes{Manager: &helper.Systemd{}, UID: runAs.uid, GID: runAs.gid}
+	return sweepAndServe(ctx, scopes, &helper.Server{AllowUID: asker.uid, Runner: scopes, Log: log}, listener)
+}
+
+func sweepAndServe(ctx context.Context, scopes *helper.Scopes, s *helper.Server, l *net.UnixListener) error {
 	if err := scopes.Sweep(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped, and the next start sweeps
+		}
 		return err // systemd starts us again
 	}
-	s := &helper.Server{AllowUID: asker.uid, Runner: scopes, Log: log}
 	_, _ = daemon.SdNotify(true, daemon.SdNotifyReady) // no socket to notify: nobody waits
-	return s.Serve(ctx, listener)
+	return s.Serve(ctx, l)
 }
 
 func inherited() (*net.UnixListener, error) {
