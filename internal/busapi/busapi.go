@@ -141,6 +141,7 @@ func (a *api) session(ctx context.Context) error {
 		return fmt.Errorf("connecting to the system bus: %w", err)
 	}
 	defer bus.Close()
+	defer giveUp() // before Close, which would wait for an answer that the bus doesn't take
 
 	feed := a.registry.Subscribe(feedSize)
 	defer feed.Close()

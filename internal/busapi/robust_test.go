@@ -1,8 +1,11 @@
 package busapi
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -321,6 +324,110 @@ func TestHungBus(t *testing.T) {
 		}
 		ended(t, s.stop)
 	})
+}
+
+// TestStuckAnswer: an answer that the bus doesn't take keeps nobody from trying
+// again on a new connection.
+func TestStuckAnswer(t *testing.T) {
+	path := filepath.Join(interop.Folder(t), "bus")
+	bus, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
+	log := slog.New(slog.DiscardHandler)
+	long := settings("a", func(s *client.Settings) { s.Checker = strings.Repeat("x", 4<<20) }) // more than the socket takes
+	r, err := registry.New(t.Context(), registry.Options{Settings: []client.Settings{long}, NoRestore: true, Checker: stubChecker{}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = r.Run(ctx) })
+	running.Go(func() { Serve(ctx, Options{Registry: r, Paths: &Paths{}, Log: log, Version: "test"}) })
+	defer running.Wait()
+	defer cancel()
+	defer bus.Close()
+
+	letIn(t, bus) // the one for asking
+	conn := letIn(t, bus)
+	request := conn.next("RequestName")
+	conn.send(&dbus.Message{Type: dbus.TypeMethodCall, Body: []any{clientName}, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/clients/a")), dbus.FieldInterface: dbus.MakeVariant(propertiesName),
+		dbus.FieldMember: dbus.MakeVariant("GetAll"), dbus.FieldSender: dbus.MakeVariant(":1.9"),
+	}})
+	if _, err := io.ReadFull(conn.in, make([]byte, 16)); err != nil { // the answer has begun, and we read no more of it
+		t.Fatal(err)
+	}
+	conn.answer(request, uint32(dbus.RequestNameReplyExists))
+	letIn(t, bus) // fails if it doesn't come
+}
+
+// A busEnd is a bus's end of a connection to the server.
+type busEnd struct {
+	t    *testing.T
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// letIn accepts a connection, as a bus does (D-Bus Specification,
+// "Authentication Protocol").
+func letIn(t *testing.T, bus *net.UnixListener) *busEnd {
+	t.Helper()
+	if err := bus.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := bus.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	e := &busEnd{t, conn, bufio.NewReader(conn)}
+	for {
+		line, err := e.in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch words := strings.Fields(strings.TrimPrefix(line, "\x00")); {
+		case words[0] == "BEGIN":
+			e.answer(e.next("Hello"), ":1.5")
+			return e
+		case len(words) == 1:
+			_, err = io.WriteString(conn, "REJECTED EXTERNAL\r\n")
+		default:
+			_, err = io.WriteString(conn, "OK 0123456789abcdef0123456789abcdef\r\n")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// next reads a message, which must be a call of member.
+func (e *busEnd) next(member string) *dbus.Message {
+	e.t.Helper()
+	m, err := dbus.DecodeMessage(e.in)
+	if err != nil || m.Headers[dbus.FieldMember].Value() != member {
+		e.t.Fatalf("read %v, %v; want a call of %s", m, err, member)
+	}
+	return m
+}
+
+func (e *busEnd) answer(call *dbus.Message, value any) {
+	e.t.Helper()
+	e.send(&dbus.Message{Type: dbus.TypeMethodReply, Body: []any{value}, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldSender: dbus.MakeVariant("org.freedesktop.DBus"), dbus.FieldReplySerial: dbus.MakeVariant(call.Serial()),
+	}})
+}
+
+func (e *busEnd) send(m *dbus.Message) {
+	e.t.Helper()
+	if len(m.Body) > 0 {
+		m.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(m.Body...))
+	}
+	if err := m.EncodeTo(e.conn, binary.LittleEndian); err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 // TestNumbers: the connection's messages have different numbers, both signals
