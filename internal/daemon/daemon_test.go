@@ -284,6 +284,46 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestSignalsDuringStart: a SIGHUP that comes before clients are served is a
+// reload afterwards, and SIGTERM ends the start cleanly.
+func TestSignalsDuringStart(t *testing.T) {
+	a := newMember(t, "a")
+	dir := folder(t, a.section("enabled = False"))
+	p := start(t, nil, "--configdir", dir)
+	p.Ready()
+	p.stop()
+	writeClients(t, dir, a.section("enabled = True"))
+
+	// begin starts a server, which can't get further than its state.
+	begin := func() (p process, goOn func()) {
+		t.Helper()
+		db, err := os.Open(filepath.Join(dir, "state", "clients.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Flock(int(db.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		p = start(t, nil, "--configdir", dir, "--debug")
+		p.Await("listening for clients")
+		return p, func() { db.Close() }
+	}
+	p, goOn := begin()
+	p.signal(syscall.SIGTERM)
+	goOn()
+	if status := p.Wait(); status != 0 {
+		t.Errorf("exit status %d after SIGTERM", status)
+	}
+
+	p, goOn = begin()
+	p.signal(syscall.SIGHUP)
+	goOn()
+	addr := p.Ready()
+	p.Await("(?s)ready to serve clients.*re-read the configuration")
+	a.getsNothing(t, loopback(addr)) // still disabled
+	p.stop()
+}
+
 // TestNoClients: a server without clients runs, and says so.
 func TestNoClients(t *testing.T) {
 	m := newManager(t)
