@@ -64,6 +64,10 @@ func (t *target) set(addrs []server) {
 func (h *hunt) only(ctx context.Context, t *target) ([]byte, error) {
 	for {
 		wait := notReadyWait
+		select {
+		case <-t.changed: // what comes next is up to date
+		default:
+		}
 		for _, s := range *t.addrs.Load() {
 			password, err := h.ask(ctx, s)
 			if err == nil {
@@ -94,6 +98,9 @@ func (t *target) await(ctx context.Context, wait time.Duration) error {
 	case <-ctx.Done():
 		return errInterrupted
 	case <-time.After(least):
+	}
+	if wait == least {
+		return nil
 	}
 	select {
 	case <-ctx.Done():

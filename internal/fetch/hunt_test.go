@@ -280,3 +280,33 @@ func TestHuntTakesNewAddresses(t *testing.T) {
 		}
 	})
 }
+
+// Addresses that came during a short wait are tried in the next round, and don't
+// cut the wait after it short as well.
+func TestHuntTakesNewAddressesOnce(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			var asked []server
+			start, times := time.Now(), []time.Duration(nil)
+			h := &hunt{retry: 10 * time.Second, log: &notes{w: new(bytes.Buffer)}, ask: func(_ context.Context, s server) ([]byte, error) {
+				asked, times = append(asked, s), append(times, time.Since(start))
+				switch len(asked) {
+				case 1:
+					return nil, fmt.Errorf("connecting: %w", unix.EADDRNOTAVAIL)
+				case 3:
+					return []byte("password"), nil
+				}
+				return nil, errNoSecret
+			}}
+			to := newTarget(at(1))
+			time.AfterFunc(notReadyWait/2, func() { to.set([]server{at(2)}) })
+			if password, err := h.only(t.Context(), to); err != nil || string(password) != "password" {
+				t.Errorf("%q, %v", password, err)
+			}
+			wantTimes := []time.Duration{0, notReadyWait, notReadyWait + 10*time.Second}
+			if want := []server{at(1), at(2), at(2)}; !slices.Equal(asked, want) || !slices.Equal(times, wantTimes) {
+				t.Errorf("asked %v at %v, want %v at %v", asked, times, want, wantTimes)
+			}
+		})
+	}
+}
