@@ -96,9 +96,10 @@ func Restore(set Settings, saved Saved, seen time.Time, now Instant, spread floa
 func restore(set Settings, saved Saved, seen time.Time, now Instant) step {
 	s := step{c: Client{Settings: set, Status: Status{Facts: saved.Facts, WarnAt: never, NextCheck: never}}, now: now}
 	st := &s.c.Status
-	gone := now.Wall.Sub(saved.At)
-	behind := gone < 0 || now.Wall.Before(seen)
-	left := func(until time.Time) time.Duration { return until.Sub(saved.At) - gone }
+	behind := now.Wall.Before(saved.At) || now.Wall.Before(seen)
+	// In one step: what is left, counted from when it was saved, and what has
+	// gone since may each be more than a Duration holds. Sub stops at its limits.
+	left := func(until time.Time) time.Duration { return until.Sub(now.Wall) }
 	if st.Enabled {
 		st.Deadline = now.Elapsed
 		if d := left(saved.Expires); !behind && d > 0 {

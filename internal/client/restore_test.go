@@ -83,3 +83,40 @@ func TestGraceIsForDowntime(t *testing.T) {
 		})
 	}
 }
+
+// TestRestoreAges: no time left is too long, and none too long over, to be
+// counted. A Duration holds 292 years, less than there are between two Times.
+func TestRestoreAges(t *testing.T) {
+	saved := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	now := Instant{Wall: saved.Add(time.Minute), Elapsed: time.Hour}
+	set := Settings{Name: "a", Enabled: true, Timeout: 5 * time.Minute, Interval: 2 * time.Minute, ApprovalDelay: time.Second}
+	for name, tt := range map[string]struct {
+		until time.Time
+		lasts bool
+	}{
+		"never":                {time.Time{}, false},
+		"a thousand years ago": {saved.AddDate(-1000, 0, 0), false},
+		"in a thousand years":  {saved.AddDate(1000, 0, 0), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Saved{
+				Facts: Facts{Enabled: true, LastCheckerStatus: NeverChecked}, At: saved, Expires: tt.until,
+				Decision: Approved, DecisionUntil: tt.until,
+			}
+			c, _ := Restore(set, s, saved, now, 0)
+			if c.Status.Enabled != tt.lasts {
+				t.Error(c.Status.Describe())
+			}
+			if ts := RestoreTombstone(s, saved, now); ts.Enabled != tt.lasts {
+				t.Errorf("a tombstone: %s", ts.Describe())
+			}
+			if approved := c.CurrentDecision(now) == Approved; approved != tt.lasts {
+				t.Errorf("approved: %v", approved)
+			}
+			later := Instant{Wall: now.Wall.Add(time.Hour), Elapsed: now.Elapsed + time.Hour}
+			if c.Status.lives(later) != tt.lasts {
+				t.Errorf("an hour later it has %v left", c.Status.Deadline-later.Elapsed)
+			}
+		})
+	}
+}
