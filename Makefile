@@ -44,8 +44,10 @@ test: ## run the unit tests
 race: export GORACE := atexit_sleep_ms=10 $(GORACE)
 race: export CGO_ENABLED := 1
 race: ## run the unit tests with the race detector
-	$(GO) test -race -vet=off $(filter-out $(BUBBLES),$(UNIT))
-	$(GO) test -race -vet=off -cpu 1 $(BUBBLES)
+	failed=0; \
+	$(GO) test -race -vet=off -timeout 30m $(filter-out $(BUBBLES),$(UNIT)) || failed=1; \
+	$(GO) test -race -vet=off -timeout 30m -cpu 1 $(BUBBLES) || failed=1; \
+	exit $$failed
 
 fuzz: ## run every fuzz function for FUZZTIME (10s)
 	@FUZZTIME=$(FUZZTIME) tools/fuzz.sh

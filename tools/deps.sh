@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Brings what the tests need beside Go: Debian's packages, and Debian's own
-# Mandos, unpacked (not installed) into a cache folder, as a peer for the
-# interop tests. As root it installs what is missing; otherwise it says what
+# Brings what the tests need beside Go: Debian's packages; Debian's own Mandos,
+# unpacked (not installed) into a cache folder, as a peer for the interop tests;
+# and Go's modules. As root it installs what is missing; otherwise it says what
 # to install. With CI=true anything missing is an error.
 set -euo pipefail
 
@@ -34,6 +34,8 @@ give_up() {
 	exit 0
 }
 
+# retry is for what comes over the network: one request that fails must not
+# fail the tests.
 retry() {
 	local try
 	for try in 1 2 3 4; do
@@ -44,7 +46,14 @@ retry() {
 	return 1
 }
 
-apt() { retry env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root "$@"; }
+apt() {
+	env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root \
+		-o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 "$@"
+}
+
+# update gets all lists of packages, or else those that can be had: without
+# --error-on, a list that doesn't come is no error, and the old one stays.
+update() { apt update --error-on=any || apt update; }
 
 command -v apt-get >/dev/null ||
 	give_up "this is no Debian; install the likes of: ${packages[*]}"
@@ -59,8 +68,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 	[ "$(id -u)" = 0 ] ||
 		give_up "to run every test, install: sudo apt-get install ${missing[*]}"
 	say "installing ${missing[*]}"
-	apt update
-	apt install -y --no-install-recommends "${missing[@]}"
+	bring() { update && apt install -y --no-install-recommends "${missing[@]}"; }
+	retry bring
 fi
 
 # systemd-nspawn makes a host's MAC address of it; a fresh image has none yet.
@@ -86,7 +95,7 @@ fi
 candidate() { LC_ALL=C apt-cache policy mandos-client | sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'; }
 version=$(candidate)
 if [ -z "$version" ] && [ "$(id -u)" = 0 ]; then
-	apt update
+	retry update
 	version=$(candidate)
 fi
 [ -n "$version" ] || give_up "apt knows no package mandos-client; run: sudo apt-get update"
@@ -98,8 +107,16 @@ if [ ! -d "$dir" ]; then
 	tmp=$(mktemp -d "$cache/tmp.XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT
 	mkdir "$tmp/root"
-	(cd "$tmp" && apt download "mandos=$version" "mandos-client=$version") ||
-		give_up "couldn't download Debian's mandos $version"
+	# Where that fails, the mirror may have a newer version than the lists.
+	download() {
+		rm -f "$tmp"/*.deb
+		if (cd "$tmp" && apt download "mandos=$version" "mandos-client=$version"); then return; fi
+		if [ "$(id -u)" = 0 ]; then update; fi
+		version=$(candidate)
+		dir=$cache/mandos-$version
+		return 1
+	}
+	retry download || give_up "couldn't download Debian's mandos $version"
 	for deb in "$tmp"/*.deb; do
 		dpkg -x "$deb" "$tmp/root"
 	done
@@ -109,4 +126,10 @@ if [ ! -d "$dir" ]; then
 	mv -T "$tmp/root" "$dir" 2>/dev/null || [ -d "$dir" ]
 fi
 ln -sfn "mandos-$version" "$cache/current"
+
+# What the builds need of Go's modules, which go itself tries to get only once.
+modules() { timeout 600 go list -deps -test "$@" >/dev/null; }
+cd "$(dirname "$0")/.."
+{ retry modules ./... && retry modules -modfile=tools/go.mod tool; } ||
+	give_up "couldn't download Go's modules"
 say "ready; Debian's mandos is $dir"

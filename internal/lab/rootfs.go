@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,19 +65,36 @@ func rootFS(t testing.TB, s Suite) string {
 		return folder
 	}
 	t.Logf("making the root file system of %s in %s", s, folder)
-	if err := os.RemoveAll(folder + ".tmp"); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"--variant=minbase", "--mode=root", `--aptopt=APT::Install-Recommends "false"`,
+	args := []string{"--variant=minbase", "--mode=root", `--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Retries "3"`,
 		"--include=" + packages, "--customize-hook=" + debianServer, s.Name, folder + ".tmp"}
-	out, err := exec.Command("mmdebstrap", append(args, sources(t, s)...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("making the root file system of %s: %v\n%s", s, err, out)
-	}
+	args = append(args, sources(t, s)...)
+	again(t, "making the root file system of "+s.Name, func() ([]byte, error) {
+		if err := os.RemoveAll(folder + ".tmp"); err != nil {
+			return nil, err
+		}
+		return exec.Command("mmdebstrap", args...).CombinedOutput()
+	})
 	if err := os.Rename(folder+".tmp", folder); err != nil {
 		t.Fatal(err)
 	}
 	return folder
+}
+
+// again tries three times what comes over the network: one request that fails
+// must not fail a test.
+func again(t testing.TB, doing string, try func() (output []byte, err error)) {
+	t.Helper()
+	for n := 1; ; n++ {
+		output, err := try()
+		if err == nil {
+			return
+		}
+		if n == 3 {
+			t.Fatalf("%s: %v\n%s", doing, err, output)
+		}
+		t.Logf("%s: try %d of 3: %v\n%s", doing, n, err, output)
+		time.Sleep(time.Duration(n) * 10 * time.Second)
+	}
 }
 
 // sources returns lines for apt: the Debian mirrors that this machine uses,
@@ -85,7 +103,9 @@ func sources(t testing.TB, s Suite) []string {
 	t.Helper()
 	lines := indexTargets(t, s)
 	if len(lines) == 0 { // apt knows the origins only once it has the lists
-		command(t, "apt-get", "-q", "update")
+		again(t, "getting the lists of packages", func() ([]byte, error) {
+			return exec.Command("apt-get", "-q", "update", "--error-on=any").CombinedOutput()
+		})
 		lines = indexTargets(t, s)
 	}
 	if len(lines) == 0 {
