@@ -57,6 +57,19 @@ func TestReload(t *testing.T) {
 		if r := waits.Wait(); r.Stdout != secretOf("waits") {
 			t.Errorf("the session across two reloads got %q: %s", r.Stdout, r.Stderr)
 		}
+
+		// A reload that is asked for during a start waits until the service is
+		// ready: a process that handles no signals yet would end by SIGHUP.
+		server.CopyIn(clientsConf, section("old")+section("new"), 0o600)
+		for range 5 {
+			server.Run("systemctl", "restart", "--no-block", "mandos.service")
+			server.Run("systemctl", "reload", "mandos.service")
+		}
+		expectSecret(t, client, at(server), "new")
+		server.Run("journalctl", "--sync")
+		if killed := server.Journal("_PID=1", "UNIT=mandos.service", "EXIT_CODE=killed"); len(killed) > 0 {
+			t.Errorf("reloads during starts ended the service: %v", killed)
+		}
 	})
 }
 
