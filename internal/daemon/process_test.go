@@ -225,7 +225,9 @@ func newManager(t *testing.T) *manager {
 	return &manager{t, path, conn}
 }
 
-// await waits for a message that has all of lines, and returns it.
+// await waits for a message that for each of lines has one that begins so, and
+// returns it. The status goes on if a check is due so early that the test sees
+// it fail, as no helper is there.
 func (m *manager) await(lines ...string) string {
 	m.t.Helper()
 	if err := m.conn.SetReadDeadline(time.Now().Add(deadline)); err != nil {
@@ -238,11 +240,11 @@ func (m *manager) await(lines ...string) string {
 		if err != nil {
 			m.t.Fatalf("no message with %q (%v), but %q", lines, err, seen)
 		}
-		got := strings.Split(string(b[:n]), "\n")
-		if !slices.ContainsFunc(lines, func(l string) bool { return !slices.Contains(got, l) }) {
-			return string(b[:n])
+		got := "\n" + string(b[:n])
+		if !slices.ContainsFunc(lines, func(l string) bool { return !strings.Contains(got, "\n"+l) }) {
+			return got[1:]
 		}
-		seen = append(seen, string(b[:n]))
+		seen = append(seen, got[1:])
 	}
 }
 
