@@ -345,6 +345,7 @@ func TestRevoked(t *testing.T) {
 		l := newLab(t, func(l *lab) {
 			l.dir.secret = make([]byte, 64<<20) // more than any buffer on the way
 			l.dir.revoked = make(chan struct{})
+			l.StopTimeout = time.Minute
 		}, listener)
 		conn, err := net.Dial("tcp", listener.Addr().String())
 		if err != nil {
@@ -356,11 +357,11 @@ func TestRevoked(t *testing.T) {
 			t.Fatal(err)
 		}
 		close(l.dir.revoked)
+		l.end(t) // it is cut off before anything else is read
 		rest, err := io.ReadAll(tls)
 		if err == nil {
 			t.Errorf("the whole secret arrived (%d bytes)", len(rest))
 		}
-		l.end(t)
 		if err := l.dir.handedOut(t); err != errRevoked {
 			t.Errorf("the registry heard %v", err)
 		}
