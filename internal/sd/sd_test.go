@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -173,31 +174,43 @@ func TestNoDelay(t *testing.T) {
 	}
 }
 
-// manager stands for the service manager's end of $NOTIFY_SOCKET.
-func manager(t *testing.T) func() string {
+// manager stands for the service manager's end of $NOTIFY_SOCKET. It reads what
+// comes at once: who sends to a full socket waits.
+func manager(t *testing.T) (next func() string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
+	messages := make(chan string, 1<<16)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			messages <- string(b[:n])
+		}
+	})
+	t.Cleanup(func() { conn.Close(); reading.Wait() })
 	return func() string {
 		t.Helper()
-		b := make([]byte, 4096)
-		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-			t.Fatal(err)
+		select {
+		case m := <-messages:
+			return m
+		case <-time.After(time.Minute):
+			t.Fatal("no message comes")
+			return ""
 		}
-		n, err := conn.Read(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b[:n])
 	}
 }
 
 func TestNotify(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "") // whoever started this test
 	if err := Ready("no manager"); err != nil {
 		t.Errorf("without a manager: %v", err)
 	}
