@@ -146,6 +146,10 @@ func (v *statusV1) saved() (client.Saved, error) {
 		Expires:       v.Expires,
 		DecisionUntil: v.DecisionUntil,
 	}
+	// As in version 2, which keeps no zone.
+	for _, at := range []*time.Time{&s.Change.At, &s.Created, &s.LastEnabled, &s.LastCheckedOK, &s.LastApprovalRequest, &s.At, &s.Expires, &s.DecisionUntil} {
+		*at = at.UTC()
+	}
 	var err error
 	s.Decision, err = decision(v.Decision)
 	return s, err

@@ -72,6 +72,9 @@ func FuzzRecord(f *testing.F) {
 	f.Add(byte(version), encoded(func(c *coder) { c.record(&registry.Record{}) }))
 	f.Add(byte(1), []byte(`{}`))
 	f.Add(byte(1), []byte(`{"status":{"enabled":1}}`))
+	f.Add(byte(1), []byte(`{"status":{"changed_at":"2026-11-22T03:00:00+01:00","created":"2026-11-22T03:00:00+01:00","last_enabled":"2026-11-22T03:00:00+01:00",`+
+		`"last_checked_ok":"2026-11-22T03:00:00+01:00","last_approval_request":"2026-11-22T03:00:00+01:00",`+
+		`"at":"2026-11-22T03:00:00+01:00","expires":"2026-11-22T03:00:00+01:00","decision_until":"9999-12-31T23:59:59-23:59"}}`))
 	f.Add(byte(1), []byte(`{"current":{"key_id":"00"},"status":{"decision":"maybe"}}`))
 	f.Fuzz(func(t *testing.T, version byte, body []byte) {
 		key := []byte("a")
@@ -97,6 +100,7 @@ func FuzzTombstone(f *testing.F) {
 	full := fullTombstone(registry.ByKeyID, "00")
 	f.Add(byte(version), encoded(func(c *coder) { c.tombstone(&full) }))
 	f.Add(byte(1), []byte(`{"removed":true}`))
+	f.Add(byte(1), []byte(`{"status":{"created":"2026-11-22T03:00:00+01:00"}}`))
 	f.Fuzz(func(t *testing.T, version byte, body []byte) {
 		key := []byte("name\x00a")
 		first, err := readTombstone(version, key, body)
