@@ -53,7 +53,7 @@ MUTANTS = [  # file, what it says, what it says then; why that breaks no promise
     (R + "run.go", "if err != nil {\n\t\t\tfor _, e := range entries {", "if false {\n\t\t\tfor _, e := range entries {"),
     (R + "run.go", "for _, e := range r.byName {\n\t\tr.save(e, client.Soon)\n\t}", ""),
     (R + "reload.go", "if !set.KeyID.IsZero() && !claims(wanted.byKeyID[set.KeyID]) {", "if false {"),
-    (R + "reload.go", "; ts.Saved.Enabled && !now.status.Enabled {", "; false && !now.status.Enabled {"),
+    (R + "reload.go", "ts.Saved.Enabled && !status.Enabled}", "false}"),
     (R + "reload.go", "} else if ts, ok := r.tombstones[id]; ok {", "} else if ts, ok := r.tombstones[id]; ok && false {"),
     (R + "reload.go", "case claims(claimant):\n\t\t\tp.reclaimed = append(p.reclaimed, id)", "case claims(claimant):",
         "while a name or key is held its holder stands for it, and when it is let go the tombstone is written anew"),

@@ -50,7 +50,12 @@ func TestChangeOfMindWhileRecording(t *testing.T) {
 		"denied and approved": {func(w *world) error {
 			return errors.Join(w.Do("a", client.Deny{By: "a test"}), w.Do("a", client.Approve{By: "a test"}))
 		}, "Denied"},
-		"removed":     {func(w *world) error { return w.Remove("a", "a test") }, "Unknown"},
+		"removed": {func(w *world) error { return w.Remove("a", "a test") }, "Unknown"},
+		"removed and back": {func(w *world) error {
+			_, err := w.Reload([]client.Settings{setting("b")})
+			_, again := w.Reload([]client.Settings{a})
+			return errors.Join(err, again, w.Do("a", client.Approve{By: "a test"}))
+		}, "Unknown"},
 		"another key": {func(w *world) error { _, err := w.Reload([]client.Settings{withKey(setting("a"), 'b')}); return err }, "Unknown"},
 		"no record":   {func(w *world) error { return errors.New("the journal is away") }, "Faulty"},
 		"barred": {func(w *world) error {

@@ -23,6 +23,7 @@ import (
 type tombstone struct {
 	status  client.Status
 	removed bool
+	ranOut  bool // its time did while the server was down, and that isn't on disk yet
 }
 
 // Identities returns the identities of a client with the settings set, its name
@@ -288,6 +289,12 @@ func (r *Registry) plan(t *turn, settings []client.Settings) (*plan, error) {
 		case ts.removed && wanted.byName[id.Value] == nil:
 			ts.removed = false // clients.conf no longer lists it
 			p.putTombstone(t, id, ts)
+		case ts.ranOut:
+			// Saved, so that setting the clock back later doesn't undo it.
+			if _, newer := p.tombstones[id]; !newer {
+				ts.ranOut = false
+				p.putTombstone(t, id, ts)
+			}
 		}
 	}
 	p.batch.DeleteTombstones = p.reclaimed
@@ -494,15 +501,6 @@ func (r *Registry) start(ctx context.Context, o Options, now client.Instant) err
 		}
 		pl.effects = append(effects, pl.effects...)
 	}
-	// So is the expiry of tombstones whose time has run out: setting the clock
-	// back later must not undo it.
-	for _, ts := range state.Tombstones {
-		if now := r.tombstones[ts.Identity]; ts.Saved.Enabled && !now.status.Enabled {
-			if _, again := p.tombstones[ts.Identity]; !again {
-				p.putTombstone(t, ts.Identity, now)
-			}
-		}
-	}
 	if err := r.commit(t, p.batch); err != nil {
 		return fmt.Errorf("saving the state of clients: %w", err)
 	}
@@ -551,7 +549,8 @@ func (r *Registry) restore(t *turn, settings []client.Settings, state State) map
 		r.counts.count(&e.c, 1)
 	}
 	for _, ts := range state.Tombstones {
-		r.tombstones[ts.Identity] = tombstone{client.RestoreTombstone(ts.Saved, state.Seen, t.now), ts.Removed}
+		status := client.RestoreTombstone(ts.Saved, state.Seen, t.now)
+		r.tombstones[ts.Identity] = tombstone{status, ts.Removed, ts.Saved.Enabled && !status.Enabled}
 	}
 	return effects
 }

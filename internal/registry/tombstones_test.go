@@ -107,6 +107,35 @@ func TestTombstoneRunsOutBeforeClockIsSetBack(t *testing.T) {
 	}
 }
 
+// TestTombstoneIsSpentAtAStart: the same if its time ran out while the server
+// was down, and clients.conf has the client again: nothing is left on disk of
+// the tombstone.
+func TestTombstoneIsSpentAtAStart(t *testing.T) {
+	a, b := setting("a"), setting("b")
+	clock := newManualClock()
+	w := newWorld(t, a, b)
+	w.startIdle(clock, w.checker)
+	w.reload(b) // a is enabled, and has five minutes
+	state := func() State {
+		state, err := w.store.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state
+	}
+	if n := len(state().Tombstones); n != 2 {
+		t.Fatalf("%d tombstones, want one of the name and one of the key", n)
+	}
+	clock.now.Elapsed += 10 * time.Minute
+	clock.now.Wall = clock.now.Wall.Add(10 * time.Minute)
+	w.settings = []client.Settings{a, b}
+	w.startIdle(clock, w.checker)
+	w.wantFetch('a', "Disabled")
+	if left := state().Tombstones; len(left) > 0 {
+		t.Errorf("left on disk: %+v", left)
+	}
+}
+
 // TestTombstoneOfAFingerprint: the status of a client that has only an OpenPGP
 // key stays with that key when it comes back under another name, or with
 // another client.

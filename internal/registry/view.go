@@ -56,8 +56,9 @@ func view(c *client.Client, offset time.Duration) View {
 	}
 	v.Settings.Secret = secret.Secret{}
 	if st.Enabled {
-		v.Expires = time.Unix(0, int64(offset+st.Deadline)).UTC()
-		v.NextCheck = time.Unix(0, int64(offset+st.NextCheck)).UTC()
+		start := time.Unix(0, int64(offset)).UTC() // a Time; as a Duration, the sums might overflow
+		v.Expires = start.Add(st.Deadline)
+		v.NextCheck = start.Add(st.NextCheck)
 	}
 	return v
 }

@@ -28,6 +28,29 @@ func TestExpiresIsSteady(t *testing.T) {
 	}
 }
 
+// TestExpiresFarAhead: what an operator may set is shown as it is, though a
+// Duration since 1970 couldn't hold it.
+func TestExpiresFarAhead(t *testing.T) {
+	const century = 100 * 365 * 24 * time.Hour // as long as can be set
+	bubble(t, func(t *testing.T, w *world) {
+		w.start()
+		for _, ev := range []client.Event{
+			client.SetDuration{By: "a test", Property: client.PropInterval, Value: century},
+			client.Disable{By: "a test"},
+			client.Enable{By: "a test"}, // for two intervals
+			client.SetDuration{By: "a test", Property: client.PropTimeout, Value: century},
+		} {
+			w.do("a", ev)
+		}
+		v, _ := w.Get("a")
+		if now := w.clock.Now().Wall; v.Expires.Before(now.Add(2*century)) || !v.NextCheck.Equal(now.Add(century)) {
+			t.Errorf("expires at %v, to be checked at %v", v.Expires, v.NextCheck)
+		}
+		w.restart()
+		w.wantFetch('a', "secret of a")
+	}, setting("a"))
+}
+
 // A jitteryClock's wall clock is read a little later each time.
 type jitteryClock struct {
 	at    time.Time
