@@ -104,7 +104,7 @@ func (hs *clientState12) checkHelloExtensions() error {
 	if err != nil {
 		return err
 	}
-	// RFC 6091, section 3.1: without an answer, it is X.509.
+	// RFC 6091, section 3.2: without an answer, it is X.509.
 	got, want := wire.X509, c.certificateType12().code()
 	if body, ok := es.Get(wire.ExtCertType); ok {
 		if got, err = wire.ParseChosenCertificateType(body); err != nil {
@@ -128,7 +128,7 @@ func (hs *clientState12) checkHelloExtensions() error {
 	case len(info) > 0:
 		return fault(wire.HandshakeFailure, "the TLS server takes this handshake for a renegotiation")
 	}
-	// RFC 7627, section 5.3. GnuTLS 3.3 doesn't have it and is accepted
+	// RFC 7627, section 5.2. GnuTLS 3.3 doesn't have it and is accepted
 	// without: its lack does harm only where sessions are resumed or
 	// renegotiated or channels bound, which is never done here. An attacker who
 	// strips it on the way makes Finished fail.
@@ -192,8 +192,8 @@ func (hs *clientState12) readCertificate() error {
 	return nil
 }
 
-// signerOf returns the kind of key that public is (RFC 5246, appendix A.7; RFC
-// 8422, section 5.1.1, for Ed25519).
+// signerOf returns the kind of key that public is, as cipher suites tell keys
+// apart (RFC 5246, section 7.4.2; RFC 8422, section 5.3, for Ed25519).
 func signerOf(public crypto.PublicKey) schedule.Signer {
 	switch public.(type) {
 	case *rsa.PublicKey:

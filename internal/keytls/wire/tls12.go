@@ -352,7 +352,7 @@ func ParseCertificateTypes(b []byte) ([]CertificateType, error) {
 	return parseCertificateTypes(ExtCertType, b)
 }
 
-// ChosenCertificateType is the server's choice (RFC 6091, section 3.1).
+// ChosenCertificateType is the server's choice (RFC 6091, section 3.2).
 func ChosenCertificateType(t CertificateType) Extension {
 	return Extension{ExtCertType, []byte{byte(t)}}
 }
