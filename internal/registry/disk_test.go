@@ -25,7 +25,7 @@ func TestGraceIsOnDisk(t *testing.T) {
 		w.byName["a"].c.Status.Check = client.Running
 		w.step(t, w.byName["a"], client.CheckerDone{})
 	})
-	if err := w.flush(true); err != nil {
+	if err := w.flush(); err != nil {
 		t.Fatal(err)
 	}
 	pass(time.Hour)
@@ -67,7 +67,7 @@ func TestLastCheckIsOnDisk(t *testing.T) {
 			}
 			start()
 			ends(client.CheckResult{})
-			if err := w.flush(true); err != nil {
+			if err := w.flush(); err != nil {
 				t.Fatal(err)
 			}
 			select {
@@ -77,7 +77,7 @@ func TestLastCheckIsOnDisk(t *testing.T) {
 			hurry := func() {
 				select { // as the loop does that saves
 				case <-w.hurry:
-					if err := w.flush(true); err != nil {
+					if err := w.flush(); err != nil {
 						t.Fatal(err)
 					}
 				default:

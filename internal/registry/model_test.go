@@ -275,7 +275,7 @@ func (w *modelWorld) hurry() {
 }
 
 func (w *modelWorld) flush() {
-	if err := w.r.flush(true); err != nil {
+	if err := w.r.flush(); err != nil {
 		w.t.Fatal(err)
 	}
 }

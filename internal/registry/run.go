@@ -54,7 +54,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	r.checks.Wait()
 	flusher.Wait()
 	r.throttle.Flush()
-	return r.flush(true)
+	return r.flush()
 }
 
 // tick serves the timers that are due, and returns how long to sleep.
@@ -182,16 +182,16 @@ func (r *Registry) flushLoop(ctx context.Context) {
 		case <-r.hurry:
 		case <-time.After(heartbeat):
 		}
-		if r.flush(true) != nil {
+		if r.flush() != nil {
 			wait(saveRetry, nil)
 			poke(r.dirtied)
 		}
 	}
 }
 
-// flush writes the clients that have unsaved changes. With beat it writes
-// the last instant seen even if there is nothing else.
-func (r *Registry) flush(beat bool) error {
+// flush writes the clients that have unsaved changes, and the last instant
+// seen even if there are none.
+func (r *Registry) flush() error {
 	if r.store == nil {
 		return nil
 	}
@@ -208,9 +208,6 @@ func (r *Registry) flush(beat bool) error {
 		}
 		clear(r.unsaved)
 	})
-	if len(entries) == 0 && !beat {
-		return nil
-	}
 	err := r.store.Commit(b)
 	r.turn(func(t *turn) {
 		if err != nil {

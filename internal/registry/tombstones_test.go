@@ -84,7 +84,7 @@ func TestTombstoneRunsOutBeforeClockIsSetBack(t *testing.T) {
 	a, b := setting("a"), setting("b")
 	for name, save := range map[string]func(*world) error{
 		"by a change":   func(w *world) error { return w.Do("b", client.Disable{By: "a test"}) },
-		"by a flush":    func(w *world) error { return w.flush(true) },
+		"by a flush":    func(w *world) error { return w.flush() },
 		"by a removal":  func(w *world) error { return w.Remove("b", "a test") },
 		"by a reload":   func(w *world) error { _, err := w.Reload([]client.Settings{setting("c")}); return err },
 		"by its timers": func(w *world) error { w.tick(); return nil },
