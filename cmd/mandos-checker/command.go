@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -82,9 +83,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 // %(expires)s and the like are None.
 func test(ctx context.Context, configdir, name string, stdout io.Writer) (alive bool, err error) {
 	clients, findings := config.LoadClients(configdir, config.LoadOptions{})
-	settings, err := find(clients, name)
-	if err != nil {
-		return false, errors.Join(err, findings.Err())
+	if err := findings.Err(); err != nil {
+		return false, err
+	}
+	settings, ok := find(clients, name)
+	if !ok {
+		return false, fmt.Errorf("there is no client %q in %s", name, filepath.Join(configdir, "clients.conf"))
 	}
 	now := time.Now()
 	c := client.Client{Settings: settings}
@@ -114,13 +118,13 @@ func test(ctx context.Context, configdir, name string, stdout io.Writer) (alive 
 	return result.OK(), nil
 }
 
-func find(clients config.Clients, name string) (client.Settings, error) {
+func find(clients config.Clients, name string) (settings client.Settings, ok bool) {
 	for _, c := range clients {
 		if c.Settings.Name == name {
-			return c.Settings, nil
+			return c.Settings, true
 		}
 	}
-	return client.Settings{}, fmt.Errorf("clients.conf has no client %q", name)
+	return client.Settings{}, false
 }
 
 // become gives up root for the user that the helper answers.

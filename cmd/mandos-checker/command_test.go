@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,6 +12,10 @@ import (
 // TestUsage: a wrong command line is told so, and where help is; "test" says by
 // its exit status that nothing was run.
 func TestUsage(t *testing.T) {
+	broken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(broken, "clients.conf"), []byte("[a]\ntimeout = soon\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args   string
 		status int
@@ -22,7 +28,8 @@ func TestUsage(t *testing.T) {
 		{"test", cmdline.ExitUsage, `expected nothing, or "test" and the name of one client (see --help)`},
 		{"test a b", cmdline.ExitUsage, "(see --help)\n"},
 		{"try a", cmdline.ExitUsage, "(see --help)\n"},
-		{"--configdir /nonexistent test a", exitNotRun, `no client "a"`},
+		{"--configdir /nonexistent test a", exitNotRun, `there is no client "a" in /nonexistent/clients.conf`},
+		{"--configdir " + broken + " test a", exitNotRun, "3 errors in the configuration:\n" + broken + "/clients.conf:1: "},
 	} {
 		var out, errs strings.Builder
 		if got := run(strings.Fields(tt.args), &out, &errs); got != tt.status || !strings.Contains(errs.String(), tt.want) || out.Len() > 0 {
