@@ -74,6 +74,9 @@ type LoadOptions struct {
 	// find out whether the user who has to read it later can't. It returns the
 	// problem and its remedy, or "" for both.
 	Unreadable func(path string) (problem, remedy string)
+	// Priority, if not nil, returns what is wrong with a priority string in
+	// mandos.conf. That of the command line is not passed to it.
+	Priority func(string) error
 }
 
 // LoadClients reads DIR/clients.conf and then DIR/clients.conf.d/*.conf in
@@ -425,7 +428,11 @@ func (l *loader) identity(s *section) (k keyid.KeyID, f keyid.Fingerprint) {
 	case !ofNothing.none():
 		l.warn(s, ofNothing, nothing, keygen)
 	case ok && k.IsZero() && f.IsZero():
-		l.complain(s, value{}, "the client has neither key_id nor fingerprint", keygen)
+		remedy := keygen
+		if strings.EqualFold(s.name, defaultSection) {
+			remedy = "write [DEFAULT], in capitals, for what all clients share"
+		}
+		l.complain(s, value{}, "the client has neither key_id nor fingerprint", remedy)
 	}
 	return k, f
 }

@@ -54,9 +54,8 @@ func (f *ini) readFile(path string, refuse fs.FileMode) bool {
 	if err != nil {
 		p := asProblem(err)
 		f.errorAt(place{file: path}, "", "", p.what, p.remedy)
-		return true
 	}
-	f.read(path, text)
+	f.read(path, text) // even if it is exposed: all that is wrong is reported at once
 	return true
 }
 
@@ -73,8 +72,8 @@ func asProblem(err error) *problem {
 }
 
 // readText returns the content of a regular file of at most limit bytes. The
-// file must not have any of the permission bits in refuse. The error is a
-// *problem, or fs.ErrNotExist.
+// file must not have any of the permission bits in refuse; if it has, the
+// content comes with the error. The error is a *problem, or fs.ErrNotExist.
 func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
 	// Non-blocking: the path may be a FIFO.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -89,13 +88,6 @@ func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
 	if !info.Mode().IsRegular() {
 		return "", &problem{"this is no regular file", "name one, or put one there"}
 	}
-	if mode := info.Mode().Perm(); mode&refuse != 0 {
-		verb, fix := "read or change", "o-rwx"
-		if refuse == othersWrite {
-			verb, fix = "change", "o-w"
-		}
-		return "", &problem{fmt.Sprintf("everybody may %s the file (mode %04o)", verb, mode), fmt.Sprintf("forbid it: chmod %s %s", fix, path)}
-	}
 	if info.Size() > limit {
 		return "", &problem{what: fmt.Sprintf("the file has %d bytes, more than the %d that are read", info.Size(), limit)}
 	}
@@ -107,6 +99,13 @@ func readText(path string, limit int64, refuse fs.FileMode) (string, error) {
 	}
 	if n > limit {
 		return "", &problem{what: fmt.Sprintf("the file has more than the %d bytes that are read", limit)}
+	}
+	if mode := info.Mode().Perm(); mode&refuse != 0 {
+		verb, fix := "read or change", "o-rwx"
+		if refuse == othersWrite {
+			verb, fix = "change", "o-w"
+		}
+		return b.String(), &problem{fmt.Sprintf("everybody may %s the file (mode %04o)", verb, mode), fmt.Sprintf("forbid it: chmod %s %s", fix, path)}
 	}
 	return b.String(), nil
 }

@@ -57,6 +57,22 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
+// TestExposedFile: a file that others may read is refused, and all else that is
+// wrong in it is reported with that.
+func TestExposedFile(t *testing.T) {
+	dir := files(t, map[string]string{"clients.conf": good + "timeout = soon\n"})
+	path := filepath.Join(dir, "clients.conf")
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want := "2 errors in the configuration:\n" +
+		path + ": everybody may read or change the file (mode 0644); forbid it: chmod o-rwx " + path + "\n" +
+		path + `:4: [foo] timeout: "soon" is no duration`
+	if got := refused(t, dir); !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // TestNotRegular refuses what isn't a file, without waiting for anybody to
 // write to it.
 func TestNotRegular(t *testing.T) {

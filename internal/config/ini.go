@@ -235,8 +235,8 @@ func (r *reading) line(n, from, to int) {
 		r.startSection(n, name)
 		return
 	}
-	if text[0] == '[' && !strings.ContainsAny(text, "]=:") {
-		r.errorAt(place{r.file, n}, "", "", quoteLine(text)+" is no section: its name doesn't end with ]", "write [name]")
+	if problem := noHeader(text); problem != "" {
+		r.errorAt(place{r.file, n}, "", "", quoteLine(text)+" is no section: "+problem, "write [name]")
 		r.endSection()
 		r.ordinal++
 		r.name, r.current = "", &section{place: place{r.file, n}} // collects the keys below, and is dropped
@@ -271,6 +271,17 @@ func header(text string) (string, bool) {
 		return "", false
 	}
 	return text[1:end], true
+}
+
+// noHeader says what is wrong with text if it was probably meant as a header.
+func noHeader(text string) string {
+	switch {
+	case text == "[]":
+		return "it has no name"
+	case text[0] == '[' && !strings.ContainsAny(text, "]=:"):
+		return "its name doesn't end with ]"
+	}
+	return ""
 }
 
 func (r *reading) startSection(n int, name string) {

@@ -169,6 +169,11 @@ func LoadServer(cl *CommandLine, opts LoadOptions) (*Server, Findings) {
 		}
 	}
 	f.checkAddress(s)
+	if p := s.where["priority"]; opts.Priority != nil && p.line > 0 {
+		if err := opts.Priority(s.Priority); err != nil {
+			f.errorAt(p, defaultSection, "priority", err.Error(), "correct it, or remove the line for the default")
+		}
+	}
 	if opts.Suspect {
 		f.suspectServer()
 	}

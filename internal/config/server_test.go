@@ -236,6 +236,22 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestPriority: the caller checks the priority string of mandos.conf; that of
+// the command line, which overrides it, is none of this package's business.
+func TestPriority(t *testing.T) {
+	dir := files(t, map[string]string{"mandos.conf": "[DEFAULT]\npriority = A\n"})
+	opts := LoadOptions{Priority: func(s string) error { return fmt.Errorf("%s isn't known", s) }}
+	want := dir + "/mandos.conf:2: [DEFAULT] priority: A isn't known; correct it, or remove the line for the default"
+	if s, found := LoadServer(mustArgs(t, "--configdir", dir), opts); s != nil || found.Err() == nil || found.Err().Error() != want {
+		t.Errorf("got %v, want %s", found.Err(), want)
+	}
+	for _, args := range [][]string{{"--configdir", dir, "--priority=B"}, {"--configdir", t.TempDir()}} {
+		if s, found := LoadServer(mustArgs(t, args...), opts); s == nil || found.Err() != nil {
+			t.Errorf("%q: refused: %v", args, found)
+		}
+	}
+}
+
 // TestLoad: both files are read, and all their errors come at once.
 func TestLoad(t *testing.T) {
 	dir := files(t, map[string]string{"mandos.conf": "[DEFAULT]\nport = 1\n", "clients.conf": good})

@@ -72,7 +72,7 @@ func (c Command) checkConfig(cl *config.CommandLine) error {
 	if err := checkConfigDir(cl); err != nil {
 		return err
 	}
-	opts := config.LoadOptions{Suspect: true}
+	opts := config.LoadOptions{Suspect: true, Priority: checkPriority}
 	// Root can read what the service can't.
 	if u, err := user.Lookup(serviceUser); err == nil && os.Geteuid() == 0 && cl.ConfigDir() == systemConfigDir {
 		opts.Unreadable = unreadableBy(u, hidden)
@@ -100,7 +100,8 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 
-	cfg, clients, found := config.Load(cl, config.LoadOptions{})
+	opts := config.LoadOptions{Priority: checkPriority}
+	cfg, clients, found := config.Load(cl, opts)
 	levels := journal.Levels{}
 	if cfg != nil {
 		if levels = cfg.Levels; cfg.Debug {
@@ -120,7 +121,7 @@ func (c Command) serve(ctx context.Context, cl *config.CommandLine) int {
 		Config: cfg, Clients: clients, Log: log, Version: c.Version,
 		Reload: hangups, Started: func() { debug.SetGCPercent(gcPercent) },
 		Load: func() (*config.Server, config.Clients, config.Findings) {
-			return config.Load(cl, config.LoadOptions{})
+			return config.Load(cl, opts)
 		},
 	})
 	if _, usage := errors.AsType[*cmdline.UsageError](err); err != nil && !usage {

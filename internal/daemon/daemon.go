@@ -116,6 +116,11 @@ func clientTLS(policy keytls.Policy) func(net.Conn) server.TLS {
 	return func(conn net.Conn) server.TLS { return keytls.Client(conn, cfg) }
 }
 
+func checkPriority(s string) error {
+	_, err := keytls.ParsePriority(s)
+	return err
+}
+
 // policy reads the priority string. A *cmdline.UsageError is about the command
 // line.
 func policy(cfg *config.Server) (keytls.Policy, error) {
