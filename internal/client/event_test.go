@@ -1,12 +1,34 @@
 package client
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"mandos/internal/journal"
 	"mandos/internal/secret"
 )
+
+// TestDecisionInVain: a decision about a client that needs no approval is
+// logged as being without effect, and no other is.
+func TestDecisionInVain(t *testing.T) {
+	for delay, inVain := range map[time.Duration]bool{0: true, time.Second: false} {
+		for _, ev := range []Event{Approve{By: "a test"}, Deny{By: "a test"}} {
+			_, effects := Step(Client{Settings: Settings{ApprovalDelay: delay}}, Instant{}, ev)
+			var logs []Log
+			for _, effect := range effects {
+				if l, ok := effect.(Log); ok {
+					logs = append(logs, l)
+				}
+			}
+			why := journal.Reason("without effect: its approval_delay is 0, so it needs no approval")
+			if len(logs) != 1 || slices.ContainsFunc(logs[0].Attrs, why.Equal) != inVain {
+				t.Errorf("%T with approval_delay %v logs %v", ev, delay, logs)
+			}
+		}
+	}
+}
 
 // TestValidate: what comes from outside is within its limits, or refused.
 func TestValidate(t *testing.T) {

@@ -272,7 +272,11 @@ func (s *step) decide(d Decision, by string, e journal.Event) {
 	s.c.Status.Decision = d
 	s.c.Status.DecisionUntil = s.in(s.c.Settings.ApprovalDuration)
 	s.save(Now)
-	s.log(e, journal.Actor(by))
+	attrs := []slog.Attr{journal.Actor(by)}
+	if s.c.Settings.ApprovalDelay <= 0 { // see Eligible
+		attrs = append(attrs, journal.Reason("without effect: its approval_delay is 0, so it needs no approval"))
+	}
+	s.log(e, attrs...)
 }
 
 func (ev CheckedOK) apply(s *step) {

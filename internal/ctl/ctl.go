@@ -143,6 +143,13 @@ func (c Command) act(ctx context.Context, server Server, actions []action, clien
 			}
 		}
 	}
+	if len(actions) == 1 && actions[0].option == "deny" {
+		for _, client := range clients {
+			if client.Duration("ApprovalDelay") == 0 {
+				c.complain(fmt.Errorf("%s needs no approval, so --deny has no effect; --disable refuses it", operator.Printable(client.Name())))
+			}
+		}
+	}
 	return status, nil
 }
 

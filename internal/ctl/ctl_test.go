@@ -110,7 +110,6 @@ func TestActions(t *testing.T) {
 		{"--deny-by-default a", []string{"a: ApprovedByDefault = false (bool)"}},
 		{"-s " + secret + " a", []string{"a: Secret = [120 0 10] ([]uint8)"}},
 		{"-A a", []string{"a: approve true"}},
-		{"-D a", []string{"a: approve false"}},
 		{"-r a", []string{"a: remove"}},
 		// In the order of the command line, each for all clients …
 		{"-i PT1S -e a b", []string{"a: Interval = 1000 (uint64)", "b: Interval = 1000 (uint64)", "a: Enabled = true (bool)", "b: Enabled = true (bool)"}},
@@ -129,6 +128,20 @@ func TestActions(t *testing.T) {
 				t.Errorf("did  %q\nwant %q", s.did, tt.want)
 			}
 		})
+	}
+}
+
+// TestDeny: an operator is told of clients that a denial doesn't keep from
+// their secret.
+func TestDeny(t *testing.T) {
+	s := &fakeServer{clients: []operator.Client{client("a", "ApprovalDelay", uint64(1)), client("b", "ApprovalDelay", uint64(0))}}
+	status, stdout, stderr := run(t, s, "-D", "a", "b")
+	want := "mandos-ctl: b needs no approval, so --deny has no effect; --disable refuses it\n"
+	if status != 0 || stdout != "" || stderr != want {
+		t.Errorf("exit status %d, printed %q and %q; want %q", status, stdout, stderr, want)
+	}
+	if did := []string{"a: approve false", "b: approve false"}; !slices.Equal(s.did, did) {
+		t.Errorf("did %q, want %q", s.did, did)
 	}
 }
 
