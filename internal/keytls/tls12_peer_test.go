@@ -20,6 +20,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -86,6 +87,7 @@ func pgpVector(t testing.TB, name string) pgpKey {
 var pgpECDSA = sync.OnceValue(func() pgpKey {
 	e, err := openpgp.NewEntity("host", "", "", &packet.Config{
 		Algorithm: packet.PubKeyAlgoECDSA, Curve: packet.CurveNistP256,
+		Time: func() time.Time { return time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) },
 	})
 	if err != nil {
 		panic(err)
