@@ -84,7 +84,8 @@ type Command struct {
 	Stderr  io.Writer
 	Version string
 
-	sshAddr string // of the SSH server to ask; empty: port 22 of localhost
+	sshAddr    string        // of the SSH server to ask; empty: port 22 of localhost
+	sshTimeout time.Duration // how long to wait for it; 0: sshTimeout
 }
 
 // Run runs the command and returns its exit status: 0, 1 for a failure, 2

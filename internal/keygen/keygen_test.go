@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -64,7 +65,7 @@ func generateSSHKeys(t *testing.T) map[string]any {
 func TestSSHHostKey(t *testing.T) {
 	for kind, key := range generateSSHKeys(t) {
 		addr, line := sshServer(t, key)
-		got, ok := sshHostKey(t.Context(), addr)
+		got, ok := sshHostKey(t.Context(), addr, time.Minute)
 		if want := (hostKey{kind, line}); !ok || got != want {
 			t.Errorf("%s: got %v, %v; want %v", kind, got, ok, want)
 		}
@@ -87,7 +88,7 @@ func TestNoSSHServer(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	if k, ok := sshHostKey(t.Context(), other.Addr().String()); ok {
+	if k, ok := sshHostKey(t.Context(), other.Addr().String(), time.Minute); ok {
 		t.Errorf("a host key from a mail server: %v", k)
 	}
 
@@ -96,7 +97,7 @@ func TestNoSSHServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close() // meanwhile nobody can listen at the port of its own end
-	if k, ok := sshHostKey(t.Context(), conn.LocalAddr().String()); ok {
+	if k, ok := sshHostKey(t.Context(), conn.LocalAddr().String(), time.Minute); ok {
 		t.Errorf("a host key from nobody: %v", k)
 	}
 }
@@ -144,7 +145,7 @@ func TestSectionHasChecker(t *testing.T) {
 	}
 	run := func(addr string, args ...string) string {
 		var out, errs bytes.Buffer
-		c := Command{Args: append(args, "--dir", dir, "--name", "n"), Stdin: os.Stdin, Stdout: &out, Stderr: &errs, sshAddr: addr}
+		c := Command{Args: append(args, "--dir", dir, "--name", "n"), Stdin: os.Stdin, Stdout: &out, Stderr: &errs, sshAddr: addr, sshTimeout: time.Minute}
 		if status := c.Run(t.Context()); status != 0 {
 			t.Fatalf("%v: exit status %d\n%s", args, status, &errs)
 		}

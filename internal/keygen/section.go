@@ -3,6 +3,7 @@ package keygen
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -65,7 +66,7 @@ func (c Command) printSection(ctx context.Context, o options, fromFile bool) err
 	}
 
 	if !o.noSSH {
-		if hostKey, ok := sshHostKey(ctx, c.sshAddr); ok {
+		if hostKey, ok := sshHostKey(ctx, c.sshAddr, cmp.Or(c.sshTimeout, sshTimeout)); ok {
 			writeChecker(&b, hostKey)
 		}
 	}

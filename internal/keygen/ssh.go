@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// sshTimeout bounds the wait for the SSH server on this host, per key type.
+// sshTimeout bounds the wait for the SSH server on this host.
 const sshTimeout = 3 * time.Second
 
 // A hostKey is an SSH host key as ssh-keyscan(1) shows it.
@@ -20,8 +20,9 @@ type hostKey struct {
 }
 
 // sshHostKey asks the SSH server at addr for its host key, in the order in
-// which OpenSSH prefers them. ok is false if nobody answers.
-func sshHostKey(ctx context.Context, addr string) (key hostKey, ok bool) {
+// which OpenSSH prefers them. ok is false if nobody answers within timeout, for
+// each type of key.
+func sshHostKey(ctx context.Context, addr string, timeout time.Duration) (key hostKey, ok bool) {
 	if addr == "" {
 		addr = "localhost:22"
 	}
@@ -42,12 +43,12 @@ func sshHostKey(ctx context.Context, addr string) (key hostKey, ok bool) {
 				return done
 			},
 		}
-		dialer := net.Dialer{Timeout: sshTimeout}
+		dialer := net.Dialer{Timeout: timeout}
 		conn, err := dialer.DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return hostKey{}, false
 		}
-		_ = conn.SetDeadline(time.Now().Add(sshTimeout))
+		_ = conn.SetDeadline(time.Now().Add(timeout))
 		_, _, _, _ = ssh.NewClientConn(conn, addr, cfg) // always fails: the callback does
 		conn.Close()
 		if seen != nil {
