@@ -141,7 +141,8 @@ func (w *Waits) fail(err error) {
 }
 
 // Load has atOnce hosts ask at any time, one chosen at random after the other,
-// for as long as duration; after it, those that still wait get patience.
+// for as long as duration, and at least once; after it, those that still wait
+// get patience.
 func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, patience time.Duration) Waits {
 	ctx, cancel := context.WithTimeout(ctx, duration+patience)
 	defer cancel()
@@ -152,8 +153,7 @@ func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, pa
 	for w := range atOnce {
 		all.Go(func() {
 			random := mathrand.New(mathrand.NewPCG(1, uint64(w)))
-			for time.Now().Before(until) {
-				began := time.Now()
+			for began := time.Now(); ; began = time.Now() {
 				err := t.ask(ctx, hosts[random.IntN(len(hosts))], t.Pairs.take())
 				ended := time.Now()
 				mu.Lock()
@@ -166,6 +166,9 @@ func (t Target) Load(ctx context.Context, hosts []Host, atOnce int, duration, pa
 					waits.fail(err)
 				}
 				mu.Unlock()
+				if !ended.Before(until) {
+					return
+				}
 			}
 		})
 	}
