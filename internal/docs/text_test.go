@@ -41,9 +41,11 @@ func sources(t *testing.T, glob string, folders ...string) (all string) {
 	return b.String()
 }
 
-func readme(t *testing.T) string {
+func readme(t *testing.T) string { return page(t, "README.md") }
+
+func page(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	text, err := os.ReadFile(filepath.Join(root, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +141,7 @@ func TestMessageIDs(t *testing.T) {
 // one that the command has.
 func TestOptionsInText(t *testing.T) {
 	has := map[string]*pflag.FlagSet{"mandos": config.Flags(), "mandos-ctl": ctl.Options(), "mandos-client": fetch.Options(), "mandos-keygen": keygen.Options()}
-	text := readme(t) + sources(t, "*.[1-8]", "man") + sources(t, "*.conf", "man/examples", "systemd/examples") + sources(t, "mandos.catalog", "systemd") + sources(t, "SECURITY.md", ".")
+	text := readme(t) + sources(t, "*.[1-8]", "man") + sources(t, "*.conf", "man/examples", "systemd/examples") + sources(t, "mandos.catalog", "systemd") + page(t, "SECURITY.md")
 	// A command with what follows it, up to something that isn't of it.
 	found := 0
 	for _, m := range regexp.MustCompile(`(?:^|[\s"'`+"`"+`])(-u )?(mandos(?:-ctl|-client|-keygen)?) +(-[^"'`+"`"+`;|&\n]*)`).FindAllStringSubmatch(strings.ReplaceAll(text, "\\\n", " "), -1) {
