@@ -193,6 +193,10 @@ func (l *link) avahi(services map[string]int) {
 	l.start(l.server, nil, "unshare", "-m", "sh", "-c", script, "sh", dir)
 }
 
+// patience is how long a client may take that needs a few seconds on a machine
+// with nothing else to do.
+const patience = 5 * time.Minute
+
 // A fetching is a client that was started.
 type fetching struct {
 	*link
@@ -232,7 +236,7 @@ func (l *link) run(prefix []string, args ...string) *fetching {
 		l.t.Fatal(err)
 	}
 	go func() { r.ended <- r.cmd.Wait() }()
-	timer := time.AfterFunc(time.Minute, r.kill)
+	timer := time.AfterFunc(patience, r.kill)
 	l.t.Cleanup(func() {
 		timer.Stop()
 		r.kill()
@@ -248,13 +252,12 @@ func (r *fetching) kill() { _ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL
 // says waits until the client has said something.
 func (r *fetching) says(text string) {
 	r.t.Helper()
-	for range 6000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if strings.Contains(r.stderr.String(), text) {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	r.t.Fatalf("the client hasn't said %q for a minute", text)
+	r.t.Fatalf("the client hasn't said %q within %v", text, patience)
 }
 
 func (r *fetching) wantPassword() {
