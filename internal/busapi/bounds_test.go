@@ -199,7 +199,11 @@ func TestLine(t *testing.T) {
 		var done []int
 		for i := lineLength - 1; i >= 0; i-- {
 			go func() {
-				leave := l.enter(joined[i])
+				leave, err := l.enter(joined[i])
+				if err != nil {
+					t.Error(err)
+					return
+				}
 				done = append(done, i)
 				leave()
 			}()
@@ -221,5 +225,10 @@ func TestLine(t *testing.T) {
 		}()
 		synctest.Wait()
 		l.close() // or the bubble never ends
+		late := message(clientName)
+		l.join(late)
+		if _, err := l.enter(late); err == nil {
+			t.Error("a call joined a closed line")
+		}
 	})
 }

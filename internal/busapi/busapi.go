@@ -117,6 +117,11 @@ func (h handler) LookupObject(path dbus.ObjectPath) (dbus.ServerObject, bool) {
 // session serves one connection to the bus, until ctx ends or the connection
 // does.
 func (a *api) session(ctx context.Context) error {
+	line := newLine()
+	// What was asked for on this connection is done before anything that is
+	// asked for on the next one. Last of all: a call may wait for an answer on
+	// one of the connections, until that is closed.
+	defer line.empty(ctx)
 	// The connections are still needed for the goodbyes, when ctx has ended; but
 	// a bus that hangs must not keep the daemon from ending.
 	connected, giveUp := context.WithCancel(context.WithoutCancel(ctx))
@@ -134,7 +139,6 @@ func (a *api) session(ctx context.Context) error {
 	a.asker = asker
 	clear(a.actors)
 	a.mu.Unlock()
-	line := newLine()
 	defer line.close()
 	bus, signals, err := sysbus.ConnectSignals(dbus.WithContext(connected), dbus.WithHandler(handler{a, line}), dbus.WithIncomingInterceptor(line.join))
 	if err != nil {

@@ -187,7 +187,9 @@ type bound struct {
 
 // DecodeArguments waits for the call's turn, and checks the arguments' types.
 func (b *bound) DecodeArguments(_ *dbus.Conn, sender string, msg *dbus.Message, args []any) (_ []any, err error) {
-	b.leave = b.object.line.enter(msg)
+	if b.leave, err = b.object.line.enter(msg); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			b.leave()

@@ -1,6 +1,8 @@
 package busapi
 
 import (
+	"context"
+	"errors"
 	"sync"
 
 	"github.com/godbus/dbus/v5"
@@ -20,6 +22,7 @@ type line struct {
 	closed chan struct{}
 
 	mu    sync.Mutex
+	over  bool          // nobody joins any more
 	last  chan struct{} // closed when the last that joined has left
 	calls map[*dbus.Message]place
 }
@@ -54,16 +57,26 @@ func (l *line) join(msg *dbus.Message) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.over {
+		return
+	}
 	p := place{l.last, make(chan struct{})}
 	l.calls[msg], l.last = p, p.left
 }
 
-// enter waits for a call's turn. leave must be called once, when it is done.
-func (l *line) enter(msg *dbus.Message) (leave func()) {
+// errOver is the error for a call that came too late.
+var errOver = errors.New("the connection to the bus has ended")
+
+// enter waits for a call's turn. leave must be called once, when it is done. A
+// call that hasn't joined gets errOver.
+func (l *line) enter(msg *dbus.Message) (leave func(), err error) {
 	l.mu.Lock()
-	p := l.calls[msg]
+	p, joined := l.calls[msg]
 	delete(l.calls, msg)
 	l.mu.Unlock()
+	if !joined {
+		return nil, errOver
+	}
 	<-p.before
 	return func() {
 		close(p.left)
@@ -71,8 +84,24 @@ func (l *line) enter(msg *dbus.Message) (leave func()) {
 		case <-l.places:
 		case <-l.closed:
 		}
-	}
+	}, nil
 }
 
-// close releases the connection's reader.
-func (l *line) close() { close(l.closed) }
+// close releases the connection's reader. Nobody joins any more.
+func (l *line) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	close(l.closed)
+}
+
+// empty waits, after close, until all that joined have left, or ctx ends.
+func (l *line) empty(ctx context.Context) {
+	l.mu.Lock()
+	last := l.last
+	l.mu.Unlock()
+	select {
+	case <-last:
+	case <-ctx.Done():
+	}
+}
