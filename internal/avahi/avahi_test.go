@@ -246,7 +246,7 @@ type announcement struct {
 }
 
 func announce(t *testing.T, s Service) *announcement {
-	return announceBy(t, announcer{service: s, goodbyeTime: 30 * time.Second})
+	return announceBy(t, announcer{service: s, goodbyeTime: time.Minute})
 }
 
 func announceBy(t *testing.T, a announcer) *announcement {
@@ -272,7 +272,7 @@ func wait[T any](t *testing.T, c <-chan T, what string) T {
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s did not happen", what)
 		panic("unreachable")
 	}

@@ -61,7 +61,7 @@ func TestReload(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				for timeout := time.After(30 * time.Second); ; {
+				for timeout := time.After(time.Minute); ; {
 					var sig *dbus.Signal
 					select {
 					case sig = <-signals:

@@ -30,6 +30,7 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Getenv("DAEMON_TEST_ROLE") {
 	case "":
+		syscall.Umask(0o022) // other users have to read some of the files
 		os.Exit(m.Run())
 	case "activated": // as systemd does it
 		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
@@ -58,7 +59,7 @@ func clientMain(addr string) int {
 }
 
 // deadline is how long a test waits for what must happen.
-const deadline = 30 * time.Second
+const deadline = daemontest.Deadline
 
 // A member is a client of a test's server.
 type member struct {

@@ -41,11 +41,12 @@ const (
 // has just found their names invalid, has a fixed socket path, and waits
 // forever for a journald that hangs.
 func NewNative(path, identifier string, levels Levels, fallback io.Writer) slog.Handler {
-	return &handler{sink: &native{path: path, identifier: identifier, fallback: fallback}, levels: levels}
+	return &handler{sink: &native{path: path, identifier: identifier, patience: journalTimeout, fallback: fallback}, levels: levels}
 }
 
 type native struct {
 	path, identifier string
+	patience         time.Duration // see journalTimeout
 
 	mu       sync.Mutex
 	conn     *net.UnixConn // nil until needed, and after an error
@@ -80,7 +81,7 @@ func (n *native) send(b []byte) error {
 		}
 		n.conn = conn
 	}
-	if err := n.conn.SetWriteDeadline(time.Now().Add(journalTimeout)); err != nil {
+	if err := n.conn.SetWriteDeadline(time.Now().Add(n.patience)); err != nil {
 		return err
 	}
 	_, err := n.conn.Write(b)
@@ -121,7 +122,7 @@ func (n *native) settle() {
 	if err != nil {
 		return
 	}
-	for deadline := time.Now().Add(journalTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(n.patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		unread := 0
 		if cerr := raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); cerr != nil || err != nil || unread == 0 {
 			return

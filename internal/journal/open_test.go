@@ -67,8 +67,8 @@ func TestJournaldGone(t *testing.T) {
 	}
 	r.Close()
 	defer w.Close()
-	h := NewNative(path, "test", Levels{}, w)
-	write := func() error { return Ready.Write(t.Context(), slog.New(h)) }
+	log := patient(NewNative(path, "test", Levels{}, w))
+	write := func() error { return Ready.Write(t.Context(), log) }
 	if err := write(); err == nil {
 		t.Error("without journald and without a reader of stderr: no error")
 	}

@@ -16,7 +16,7 @@ func TestSettle(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	log := slog.New(NewNative(path, "mandos", Levels{}, t.Output()))
+	log := patient(NewNative(path, "mandos", Levels{}, t.Output()))
 	log.Error("last words")
 	settled := make(chan struct{})
 	go func() {

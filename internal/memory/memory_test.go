@@ -139,7 +139,7 @@ func TestGuard(t *testing.T) {
 		t.Errorf("its memory may be read by user %d", owner)
 	}
 	look := exec.Command("cat", fmt.Sprintf("/proc/%d/environ", pid))
-	look.SysProcAttr = attr
+	look.SysProcAttr, look.Env = attr, []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 	if out, err := look.CombinedOutput(); err == nil || !strings.Contains(string(out), "Permission denied") {
 		t.Errorf("another process of its user reads its environment: %v, %.40q", err, out)
 	}
