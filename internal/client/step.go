@@ -210,8 +210,8 @@ func (ev CheckerNotRun) apply(s *step) {
 	}
 }
 
-// HandedOut counts as a successful check, as with Debian's server, but neither
-// earns nor clears Grace.
+// HandedOut counts as a successful check, but neither earns nor clears Grace.
+// Debian's server leaves LastCheckedOK alone, though its manual says the same.
 func (HandedOut) apply(s *step) {
 	s.seenWell()
 	s.livesFor(s.c.Settings.ExtendedTimeout)
