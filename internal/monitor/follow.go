@@ -25,7 +25,8 @@ const (
 	// gather is how long signals are gathered before they are shown at once:
 	// the screen is drawn 20 times a second at most, however many come.
 	gather = 50 * time.Millisecond
-	// gatherMost bounds how many are gathered.
+	// gatherMost bounds how many are gathered, but not while the clients are
+	// read: then they are gathered until that is done.
 	gatherMost = 4096
 )
 
@@ -112,13 +113,12 @@ func (f *follower) session(ctx context.Context) error {
 	for {
 		// While the clients are read, signals wait: told after what was read,
 		// they end with each property's last value.
-		in := heardOf
-		if len(gathered) >= gatherMost {
+		in, due := heardOf, flush
+		switch {
+		case reading:
+			due = nil
+		case len(gathered) >= gatherMost:
 			in = nil
-		}
-		due := flush
-		if reading {
-			due, in = nil, heardOf
 		}
 		select {
 		case o, open := <-in:
