@@ -433,7 +433,7 @@ func (s *Store) Load() (state registry.State, err error) {
 				return err
 			}
 			if found.Items != sum.Items || found.Sum != sum.Sum {
-				return s.damaged(fmt.Sprintf("it has %d records and should have %d, or others", found.Items, sum.Items))
+				return s.damaged(fmt.Sprintf("its %d items aren't the %d of its summary", found.Items, sum.Items))
 			}
 			s.forget(tx)
 			return nil
