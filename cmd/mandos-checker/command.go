@@ -32,7 +32,7 @@ var synopsis = []string{"", "[--configdir DIR] test CLIENT"}
 
 const about = `Run the checkers of the Mandos server, for which systemd starts this command.
 With "test CLIENT", ask it as the server would to run the client's checker, and
-show what came of it.`
+show the result.`
 
 type options struct {
 	configdir     string

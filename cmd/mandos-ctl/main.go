@@ -1,4 +1,4 @@
-// Mandos-ctl shows and steers the clients of the Mandos server. See
+// Mandos-ctl shows and controls the clients of the Mandos server. See
 // mandos-ctl(8).
 package main
 

@@ -31,17 +31,17 @@ type Option struct {
 
 // Options are all options and keys of the server, in the order of its help.
 var Options = []Option{
-	{Long: "help", Short: "h", Help: "show this help and exit", action: ShowHelp},
-	{Long: "version", Short: "v", Help: "show the version and exit", action: ShowVersion},
+	{Long: "help", Short: "h", Help: "print this help and exit", action: ShowHelp},
+	{Long: "version", Short: "v", Help: "print the version and exit", action: ShowVersion},
 	{Long: "check", Help: "run self-tests and exit", action: SelfTest},
-	{Long: "check-config", Help: "check the configuration, tell what is wrong or suspect, and exit", action: CheckConfig},
+	{Long: "check-config", Help: "check the configuration, report what is wrong or suspicious, and exit", action: CheckConfig},
 
 	{Long: "interface", Short: "i", Key: "interface", Arg: "INTERFACE", Help: "serve and announce on this network interface only", set: setInterface},
 	{Long: "address", Short: "a", Key: "address", Arg: "ADDRESS", Help: "listen on this address; a link-local one needs an interface", set: setAddress},
-	{Long: "port", Short: "p", Key: "port", Arg: "PORT", Help: "listen on this TCP port; 0 or none: any", set: setPort},
-	{Long: "debug", Key: "debug", Default: "False", flag: "True", Help: "log everything; no keys and secrets", set: boolean(func(s *Server) *bool { return &s.Debug })},
+	{Long: "port", Short: "p", Key: "port", Arg: "PORT", Help: "listen on this TCP port; 0: any", set: setPort},
+	{Long: "debug", Key: "debug", Default: "False", flag: "True", Help: "log everything, but never keys or secrets", set: boolean(func(s *Server) *bool { return &s.Debug })},
 	{Long: "debuglevel", Key: "debuglevel", Arg: "LEVEL", Help: "log from this level on: critical, error, warning, notice, info or debug; also per component, as in warning,server=debug", set: setLevels},
-	{Long: "priority", Key: "priority", Arg: "STRING", Help: "what TLS may use, as a GnuTLS priority string; by default what is best for old and new clients", set: setPriority},
+	{Long: "priority", Key: "priority", Arg: "STRING", Help: "what TLS may use, as a GnuTLS priority string; by default, what suits both old and new clients", set: setPriority},
 	{Long: "servicename", Key: "servicename", Arg: "NAME", Default: "Mandos", Help: "the name to announce by Zeroconf", set: setServiceName},
 	{Long: "configdir", Arg: "DIR", Default: "/etc/mandos", Help: "where mandos.conf and clients.conf are", set: folder(func(s *Server) *string { return &s.ConfigDir })},
 	{Long: "statedir", Key: "statedir", Arg: "DIR", Default: "/var/lib/mandos", Help: "where the clients' state is kept", set: folder(func(s *Server) *string { return &s.StateDir })},

@@ -107,9 +107,9 @@ func (f *optionFlag) Type() string {
 
 // WriteHelp writes the answer to --help.
 func WriteHelp(w io.Writer) error {
-	return cmdline.PrintHelp(w, Flags(), []string{"[OPTION]…"},
-		`Gives clients that are known, alive and approved the passwords that they
-need to boot. Settings of the command line win over those of mandos.conf.`)
+	return cmdline.PrintHelp(w, Flags(), []string{"[OPTION]..."},
+		`Give clients that are known, alive and approved the passwords that they need to
+boot. The command line overrides mandos.conf.`)
 }
 
 // ConfigDir is the folder of mandos.conf and clients.conf.

@@ -1,5 +1,5 @@
 // Package ctl is the command mandos-ctl: it shows the clients of the Mandos
-// server and steers them, over D-Bus.
+// server and controls them, over D-Bus.
 package ctl
 
 import (

@@ -24,8 +24,8 @@ var synopsis = []string{
 	"--completion {bash|zsh|fish}",
 }
 
-const about = `Show the clients of the Mandos server, and steer them. Several actions are done
-in the order of the command line, each for all the clients named.`
+const about = `Show the clients of the Mandos server, and control them. Several actions are
+done in the order of the command line, each for all the clients named.`
 
 // options are what a command line says.
 type options struct {
@@ -105,8 +105,8 @@ func newOptions(stdin io.Reader) *options {
 		func(name string) (any, error) { return readSecret(name, stdin) })
 	fs.StringVar(&o.completion, "completion", "", "print the completions for `SHELL`: bash, zsh or fish")
 	fs.BoolVar(&o.debug, "debug", false, "print each D-Bus call")
-	fs.BoolVar(&o.check, "check", false, "exit with status 0: the tests are with the source")
-	fs.BoolVar(&o.names, "names", false, "print the clients' names, one a line")
+	fs.BoolVar(&o.check, "check", false, "do nothing and exit with status 0")
+	fs.BoolVar(&o.names, "names", false, "print the clients' names, one per line")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	fs.BoolVarP(&o.help, "help", "h", false, "print this help and exit")
 	return o

@@ -1,5 +1,5 @@
 // Package monitor is the command mandos-monitor: a full screen that shows the
-// clients of the Mandos server and steers them, over D-Bus.
+// clients of the Mandos server and controls them, over D-Bus.
 //
 // A model holds what is shown; it changes by messages only and has neither
 // clock nor connection. A follower tells it what the server says, and
@@ -35,7 +35,7 @@ type Command struct {
 
 var synopsis = []string{"[--help | --version]"}
 
-const about = `Show the clients of the Mandos server on a full screen, with keys to steer them.
+const about = `Show the clients of the Mandos server on a full screen, with keys to control them.
 Press ? there for the keys.`
 
 // Run runs the command and returns its exit status: 0, 1 for a failure, 2 for
