@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+
 	"mandos/internal/keyid"
 	"mandos/internal/keytls/peerkey"
 	"mandos/internal/keytls/wire"
@@ -112,16 +114,19 @@ func TestOldClients(t *testing.T) {
 	}
 }
 
-// parse12 makes the X.509 plug fit for TLS 1.2.
+// parse12 makes the X.509 plug fit for TLS 1.2 (RFC 5246, section 7.4.2).
 func (x509Plug) parse12(msg []byte) (*peerkey.Key, error) {
-	m, err := wire.ParseX509Certificate(msg)
-	if err != nil {
-		return nil, err
-	}
-	if len(m.List) == 0 {
+	s := cryptobyte.String(msg[wire.MessageHeaderLen:])
+	var list, first cryptobyte.String
+	switch {
+	case !s.ReadUint24LengthPrefixed(&list) || !s.Empty():
+		return nil, wire.ErrMalformed
+	case list.Empty():
 		return nil, wire.ErrNoCertificate
+	case !list.ReadUint24LengthPrefixed(&first):
+		return nil, wire.ErrMalformed
 	}
-	return x509Plug{}.parse(m.List)
+	return x509Plug{}.parse([][]byte{first})
 }
 
 // TestAgainstCryptoTLS12 runs against Go's TLS 1.2 server: each suite that it

@@ -122,42 +122,6 @@ var (
 	ErrOnlyFingerprint = errors.New("the Certificate message holds only a fingerprint")
 )
 
-// An X509Certificate is TLS 1.2's Certificate message (RFC 5246, section
-// 7.4.2).
-type X509Certificate struct{ List [][]byte }
-
-// Marshal returns the message with its header.
-func (m *X509Certificate) Marshal() ([]byte, error) {
-	return marshal(TypeCertificate, 0, func(b *cryptobyte.Builder) {
-		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) {
-			for _, c := range m.List {
-				b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(c) })
-			}
-		})
-	})
-}
-
-// ParseX509Certificate reads the message msg, with its header.
-func ParseX509Certificate(msg []byte) (*X509Certificate, error) {
-	s, err := open(msg, TypeCertificate)
-	if err != nil {
-		return nil, err
-	}
-	m := new(X509Certificate)
-	var list cryptobyte.String
-	if !s.ReadUint24LengthPrefixed(&list) || !s.Empty() {
-		return nil, malformed("the Certificate message")
-	}
-	for !list.Empty() {
-		var c cryptobyte.String
-		if len(m.List) == maxList || !list.ReadUint24LengthPrefixed(&c) || len(c) == 0 {
-			return nil, malformed("the Certificate message")
-		}
-		m.List = append(m.List, c)
-	}
-	return m, nil
-}
-
 // A ServerKeyExchange holds the server's half of a key exchange, signed (RFC
 // 5246, section 7.4.3, and RFC 8422, section 5.4). Of ECDHE and DHE only the
 // chosen one's fields are set.

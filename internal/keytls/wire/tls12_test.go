@@ -46,11 +46,6 @@ func TestMessages12(t *testing.T) {
 			func(b []byte) (any, error) { return ParseOpenPGPCertificate(b) },
 			&OpenPGPCertificate{Data: []byte("packets")},
 		},
-		"X.509 certificates": {
-			must((&X509Certificate{List: [][]byte{[]byte("one"), []byte("two")}}).Marshal()),
-			func(b []byte) (any, error) { return ParseX509Certificate(b) },
-			&X509Certificate{List: [][]byte{[]byte("one"), []byte("two")}},
-		},
 		"ECDHE": {
 			must((&ServerKeyExchange{Group: P384, Point: []byte("point"), Scheme: RSAPKCS1SHA384, Signature: []byte("signature")}).Marshal()),
 			func(b []byte) (any, error) { return ParseServerKeyExchange(b, false) },
