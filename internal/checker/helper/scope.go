@@ -313,7 +313,8 @@ func (c *heldChild) kill() { _ = c.cmd.Process.Kill() }
 
 // release lets the child become the shell, and returns once it has.
 func (c *heldChild) release() error {
-	if _, err := c.gate.Write([]byte{1}); err != nil {
+	// If it has ended already, it has said why.
+	if _, err := c.gate.Write([]byte{1}); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("letting the checker go: %w", err)
 	}
 	said, err := io.ReadAll(io.LimitReader(c.fault, checker.MaxOutput))

@@ -266,19 +266,44 @@ func session(t *testing.T, sid int) (left []string) {
 	return left
 }
 
+// ended waits until the process is a zombie, with no thread left.
+func ended(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		threads, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if bytes.Contains(stat, []byte(") Z ")) && len(threads) == 1 {
+			return
+		}
+	}
+	t.Error("the child doesn't end")
+}
+
 // TestHeldKilled checks that a child that is killed before it is the shell is
 // an error, not a check that failed.
 func TestHeldKilled(t *testing.T) {
-	m := &fakeManager{onStart: func(pid int) { _ = syscall.Kill(pid, syscall.SIGTERM) }}
-	if got, err := scopes(t, m).Run(t.Context(), request); err == nil {
-		t.Errorf("got the result %+v", got)
+	for name, wait := range map[string]func(*testing.T, int){"just now": func(*testing.T, int) {}, "a while ago": ended} {
+		t.Run(name, func(t *testing.T) {
+			m := &fakeManager{onStart: func(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL); wait(t, pid) }}
+			if got, err := scopes(t, m).Run(t.Context(), request); !errors.Is(err, errNeverShell) {
+				t.Errorf("got the result %+v, %v", got, err)
+			}
+		})
 	}
 }
 
-// TestHeldFails checks that a child that can't become the shell is an error,
-// not a check that failed.
+// TestHeldFails checks that a child that can't become the shell is an error
+// that says why, not a check that failed.
 func TestHeldFails(t *testing.T) {
-	s := scopes(t, &fakeManager{})
+	s := scopes(t, &fakeManager{onStart: func(pid int) { ended(t, pid) }})
 	s.UID = 0 // Held refuses to run anything as root
 	_, err := s.Run(t.Context(), request)
 	if err == nil || !strings.Contains(err.Error(), "user to become") {
