@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,6 +229,49 @@ func TestOldKeysCheck(t *testing.T) {
 			t.Error("the new key's checker hasn't ended well")
 		}
 	}, setting("a"))
+}
+
+// A stubbornChecker can't be stopped.
+type stubbornChecker struct{ *fakeChecker }
+
+func (c stubbornChecker) Run(_ context.Context, name, command string, limit time.Duration) (client.CheckResult, error) {
+	return c.fakeChecker.Run(context.Background(), name, command, limit)
+}
+
+// TestStoppedCheck: the success of a check that was stopped says nothing, even
+// if it comes after an operator has enabled the client again or asked for
+// another check.
+func TestStoppedCheck(t *testing.T) {
+	for name, tt := range map[string]struct {
+		events []client.Event
+		runs   int // until the first is over
+	}{
+		"disabled":                       {[]client.Event{client.Disable{}}, 1},
+		"disabled and enabled":           {[]client.Event{client.Disable{}, client.Enable{}}, 1},
+		"stopped":                        {[]client.Event{client.StopChecks{}}, 1},
+		"enabled, and asked for another": {[]client.Event{client.Disable{}, client.Enable{}, client.StartChecker{}}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.checker.took = 30 * time.Second
+				w.mod = func(o *Options) { o.Checker = stubbornChecker{w.checker} }
+				w.start()
+				sleep(70 * time.Second) // the first runs
+				for _, ev := range tt.events {
+					w.do("a", ev)
+				}
+				before, _ := w.Get("a")
+				sleep(25 * time.Second) // it has ended
+				after, _ := w.Get("a")
+				if !after.LastCheckedOK.IsZero() || after.LastCheckerStatus != client.NeverChecked || !after.Expires.Equal(before.Expires) {
+					t.Errorf("it counts: %+v, before %+v", after, before)
+				}
+				if runs := w.checker.runs["a"]; runs != tt.runs {
+					t.Errorf("%d checks, want %d", runs, tt.runs)
+				}
+			}, setting("a"))
+		})
+	}
 }
 
 // TestGrantEndsWithDisabling: a connection that was approved before the client
