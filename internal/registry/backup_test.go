@@ -55,4 +55,33 @@ func TestOldBackup(t *testing.T) {
 			w.wantFetch('a', "secret of a")
 		}, setting("a"))
 	})
+	// A client that clients.conf said that of before, and that an operator had
+	// enabled, isn't disabled by that; nor does it have to be, at any other start.
+	// Without the state it is new.
+	off := setting("a")
+	off.Enabled = false
+	enabled := func(t *testing.T, w *world) {
+		w.start()
+		w.do("a", client.Enable{By: "an operator"})
+		w.stop()
+		restored(t, w)
+	}
+	t.Run("everybody disabled, but one by hand before", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			enabled(t, w)
+			w.start()
+			w.wantFetch('a', "secret of a")
+		}, off)
+	})
+	t.Run("everybody disabled, without the state", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			enabled(t, w)
+			w.store = &MemoryStore{}
+			w.start()
+			w.wantFetch('a', "Disabled")
+			w.settings[0].Enabled = true
+			w.restart()
+			w.wantFetch('a', "Disabled")
+		}, off)
+	})
 }

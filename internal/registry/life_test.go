@@ -155,6 +155,9 @@ func TestReload(t *testing.T) {
 			t.Errorf("two clients with one key: %v, want an error", err)
 		}
 		want("after a bad one", 2*time.Hour, "elsewhere", "secret of a, third")
+		w.reload(setting("b"))
+		w.reload(setting("a"), setting("b"))
+		want("gone and back", 5*time.Minute, "a", "secret of a")
 	}, setting("a"))
 }
 
