@@ -8,6 +8,7 @@ import (
 	"github.com/godbus/dbus/v5/introspect"
 
 	"mandos/internal/client"
+	"mandos/internal/keyid"
 	"mandos/internal/registry"
 	"mandos/internal/secret"
 )
@@ -172,10 +173,10 @@ var clientProperties = []property{
 	onOff(boolean("Enabled", func(v registry.View) bool { return v.Enabled }), enable, disable),
 	text("Expires", "", func(v registry.View) string { return stamp(v.Expires) }),
 	duration("ExtendedTimeout", client.PropExtendedTimeout, func(s client.Settings) time.Duration { return s.ExtendedTimeout }),
-	text("Fingerprint", "const", func(v registry.View) string { return orEmpty(v.Settings.Fingerprint) }),
+	text("Fingerprint", "const", func(v registry.View) string { return keyid.Text(v.Settings.Fingerprint) }),
 	settable(text("Host", "", func(v registry.View) string { return v.Settings.Host }), client.PropHost),
 	duration("Interval", client.PropInterval, func(s client.Settings) time.Duration { return s.Interval }),
-	text("KeyID", "const", func(v registry.View) string { return orEmpty(v.Settings.KeyID) }),
+	text("KeyID", "const", func(v registry.View) string { return keyid.Text(v.Settings.KeyID) }),
 	text("LastApprovalRequest", "", func(v registry.View) string { return stamp(v.LastApprovalRequest) }),
 	lastCheckedOK(),
 	{name: "LastCheckerStatus", signature: "n", get: func(s subject) any { return int16(s.view.LastCheckerStatus) }},
@@ -205,16 +206,6 @@ func setSecret(c call, value any) error {
 	}
 	ev := client.SetSecret{Value: secret.New(b)}
 	return c.set(ev, func(by string) client.Event { ev.By = by; return ev })
-}
-
-func orEmpty(id interface {
-	IsZero() bool
-	String() string
-}) string {
-	if id.IsZero() {
-		return ""
-	}
-	return id.String()
 }
 
 // ourClientProperties are those that the reference doesn't have. No signals are

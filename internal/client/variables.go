@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"mandos/internal/isodur"
+	"mandos/internal/keyid"
 )
 
 // Variables are the values that a checker's %(name)s stand for, in the form
@@ -15,25 +16,16 @@ func (c *Client) Variables(now Instant) map[string]string {
 	if st.Enabled {
 		expires = pythonTime(now.Wall.Add(st.Deadline - now.Elapsed))
 	}
-	hex := func(id interface {
-		IsZero() bool
-		String() string
-	}) string {
-		if id.IsZero() {
-			return ""
-		}
-		return id.String()
-	}
 	return map[string]string{
 		"approval_delay":        isodur.FormatPython(set.ApprovalDelay),
 		"approval_duration":     isodur.FormatPython(set.ApprovalDuration),
 		"created":               pythonTime(st.Created),
 		"enabled":               pythonBool(st.Enabled),
 		"expires":               expires,
-		"fingerprint":           hex(set.Fingerprint),
+		"fingerprint":           keyid.Text(set.Fingerprint),
 		"host":                  set.Host,
 		"interval":              isodur.FormatPython(set.Interval),
-		"key_id":                hex(set.KeyID),
+		"key_id":                keyid.Text(set.KeyID),
 		"last_approval_request": pythonTime(st.LastApprovalRequest),
 		"last_checked_ok":       pythonTime(st.LastCheckedOK),
 		"last_enabled":          pythonTime(st.LastEnabled),

@@ -71,6 +71,18 @@ func (k KeyID) IsZero() bool { return k == KeyID{} }
 // IsZero reports whether f is the zero Fingerprint, which means "none".
 func (f Fingerprint) IsZero() bool { return f == Fingerprint{} }
 
+// Text returns id's digits, or "" for none: the form of checkers' variables and
+// of D-Bus.
+func Text[ID interface {
+	IsZero() bool
+	String() string
+}](id ID) string {
+	if id.IsZero() {
+		return ""
+	}
+	return id.String()
+}
+
 // IsOfNothing reports whether k is the SHA-256 of no bytes, which some
 // configurations hold by mistake and which never identifies a client.
 func (k KeyID) IsOfNothing() bool { return k == ofNothing }

@@ -64,3 +64,14 @@ func TestOfNothing(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// TestText: none is no digits, rather than zeros.
+func TestText(t *testing.T) {
+	k := OfSPKI(nil)
+	if got := Text(k); got != k.String() {
+		t.Errorf("a key ID: %q, want %v", got, k)
+	}
+	if k, f := Text(KeyID{}), Text(Fingerprint{}); k != "" || f != "" {
+		t.Errorf("none: %q and %q", k, f)
+	}
+}
