@@ -205,6 +205,7 @@ func TestInterface(t *testing.T) {
 	const systemd = "/lib/systemd/systemd"
 	testenv.Program(t, systemd, "systemd")
 	const device = "sys-subsystem-net-devices-br\\x2dlan.device"
+	defer syscall.Umask(syscall.Umask(0o022)) // whoever runs it as root, nobody reads what is written here
 	for _, test := range []struct {
 		conf                 string
 		enabled              bool
