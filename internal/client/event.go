@@ -81,9 +81,9 @@ type SetSecret struct {
 	Value secret.Secret
 }
 
-// maxDuration is longer than anybody waits, and short enough that sums of
+// MaxDuration is longer than anybody waits, and short enough that sums of
 // durations can't overflow.
-const maxDuration = 100 * 365 * 24 * time.Hour
+const MaxDuration = 100 * 365 * 24 * time.Hour
 
 // Validate returns an error, worded for the person who asked, if an event from
 // outside is not acceptable. It doesn't check that a checker's template can be
@@ -100,7 +100,7 @@ func Validate(ev Event) error {
 		default:
 			return fmt.Errorf("%s is no duration", ev.Property)
 		}
-		if ev.Value < 0 || ev.Value > maxDuration {
+		if ev.Value < 0 || ev.Value > MaxDuration {
 			return fmt.Errorf("%s must be from 0 to 100 years, not %v", ev.Property, ev.Value)
 		}
 	case SetText:

@@ -157,7 +157,9 @@ func readSettings(name, of string, v any) (client.Settings, error) {
 	return set, r.err
 }
 
-// refuseUnfit takes back what was set at run time and can't be set here.
+// refuseUnfit takes back what was set at run time and can't be set here. What is
+// too long becomes as long as can be: whoever set an approval_delay of centuries
+// doesn't want the one of clients.conf.
 func (c *Client) refuseUnfit() {
 	for _, d := range []struct {
 		key         string
@@ -170,6 +172,7 @@ func (c *Client) refuseUnfit() {
 		{"approval_delay", client.PropApprovalDelay, &c.Current.ApprovalDelay, &c.Configured.ApprovalDelay},
 		{"approval_duration", client.PropApprovalDuration, &c.Current.ApprovalDuration, &c.Configured.ApprovalDuration},
 	} {
+		*d.current = min(*d.current, client.MaxDuration)
 		if *d.current != *d.to && client.Validate(client.SetDuration{Property: d.property, Value: *d.current}) != nil {
 			*d.current = *d.to
 			c.Unfit = append(c.Unfit, d.key)

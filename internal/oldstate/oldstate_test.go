@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	pickle "github.com/kisielk/og-rek"
+
 	"mandos/internal/client"
 	"mandos/internal/registry"
 	"mandos/internal/secret"
@@ -305,6 +307,11 @@ func TestUnfit(t *testing.T) {
 	if !slices.Equal(c.Unfit, []string{"interval"}) || c.Current.Interval != time.Minute {
 		t.Errorf("unfit %q, %+v", c.Unfit, c.Current)
 	}
+	c = Client{Configured: client.Settings{Interval: time.Minute}, Current: client.Settings{Interval: time.Minute, ApprovalDelay: 2 * client.MaxDuration}}
+	c.refuseUnfit()
+	if len(c.Unfit) > 0 || c.Current.ApprovalDelay != client.MaxDuration {
+		t.Errorf("centuries for an approval: unfit %q, %v", c.Unfit, c.Current.ApprovalDelay)
+	}
 	for name, tt := range map[string]struct {
 		host, checker string
 		want          []string
@@ -332,6 +339,34 @@ func TestUnfit(t *testing.T) {
 		}
 		if !slices.Equal(c.Unfit, tt.want) || c.Current.Host != want.Host || c.Current.Checker != want.Checker {
 			t.Errorf("%s: unfit %q, host %.40q, checker %q", name, c.Unfit, c.Current.Host, c.Current.Checker)
+		}
+	}
+}
+
+// TestAsDuration: a timedelta has at most a billion days, of which a Duration
+// holds some.
+func TestAsDuration(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		days, seconds, micros int64
+		want                  time.Duration
+		ok                    bool
+	}{
+		{0, 300, 5, 300*time.Second + 5*time.Microsecond, true},
+		{-1, 86399, 0, -time.Second, true},
+		{100_000, 0, 0, 100_000 * day, true},
+		{100_001, 0, 0, 100_000 * day, true},
+		{999_999_999, 86399, 999_999, 100_001*day - time.Microsecond, true},
+		{-999_999_999, 0, 0, -100_000 * day, true},
+		{1_000_000_000, 0, 0, 0, false},
+		{-1_000_000_000, 0, 0, 0, false},
+		{0, 86400, 0, 0, false},
+		{0, -1, 0, 0, false},
+		{0, 0, 1_000_000, 0, false},
+	} {
+		v := pickle.Call{Callable: pickle.Class{Module: "datetime", Name: "timedelta"}, Args: pickle.Tuple{tt.days, tt.seconds, tt.micros}}
+		if got, err := asDuration(v); got != tt.want || (err == nil) != tt.ok {
+			t.Errorf("%d days, %d s, %d µs: %v, %v", tt.days, tt.seconds, tt.micros, got, err)
 		}
 	}
 }

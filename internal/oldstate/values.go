@@ -124,7 +124,8 @@ func asInt(v any) (int64, error) {
 	return 0, fmt.Errorf("is no usable number, but %s", kind(v))
 }
 
-// asDuration takes a datetime.timedelta: days, seconds, microseconds.
+// asDuration takes a datetime.timedelta: days, seconds, microseconds. One of more
+// than 273 years is cut to that.
 func asDuration(v any) (time.Duration, error) {
 	args, ok := called(v, classTimedelta)
 	if !ok || len(args) != 3 {
@@ -137,11 +138,12 @@ func asDuration(v any) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	const day, maxDays = 24 * time.Hour, 100_000 // what a Duration holds, and then some years less
+	const maxDays = 999_999_999 // Python's
 	if n[0] < -maxDays || n[0] > maxDays || n[1] < 0 || n[1] >= 86400 || n[2] < 0 || n[2] >= 1e6 {
 		return 0, fmt.Errorf("is out of range: %d days, %d seconds, %d microseconds", n[0], n[1], n[2])
 	}
-	return time.Duration(n[0])*day + time.Duration(n[1])*time.Second + time.Duration(n[2])*time.Microsecond, nil
+	const day, most = 24 * time.Hour, 100_000 // what a Duration holds, and then some years less
+	return time.Duration(min(max(n[0], -most), most))*day + time.Duration(n[1])*time.Second + time.Duration(n[2])*time.Microsecond, nil
 }
 
 // asTime takes a datetime.datetime, which is UTC without saying so, or None,
