@@ -270,7 +270,12 @@ func (s *Store) create(dir string) error {
 		return err
 	}
 	failpoint("linked")
-	return syncDir(dir)
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	// The folder may be new, too. This is best effort: the one above isn't ours.
+	_ = syncDir(dir + "/..")
+	return nil
 }
 
 // build makes a temporary file with what fill puts into its buckets, and syncs
