@@ -300,7 +300,7 @@ func TestDiscover(t *testing.T) {
 		l.avahi(map[string]int{"Mandos": l.mandos(l.secret)})
 		r.wantPassword()
 	})
-	t.Run("the client takes the interface up, and down again", func(t *testing.T) {
+	t.Run("the client brings the interface up, and takes it down again", func(t *testing.T) {
 		t.Parallel()
 		l := newLink(t)
 		l.must("ip", "-n", l.server, "link", "set", "eth0", "up")

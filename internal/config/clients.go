@@ -40,7 +40,7 @@ var ClientKeys = []ClientKey{
 	{"extended_timeout", "PT15M", "duration", "how long it stays enabled after it got its secret"},
 	{"interval", "PT2M", "duration", "from the start of one check to the start of the next"},
 	{"approval_delay", "PT0S", "duration", "how long a connection waits for an operator; PT0S: none is needed"},
-	{"approval_duration", "PT1S", "duration", "how long an operator's word holds"},
+	{"approval_duration", "PT1S", "duration", "how long an operator's decision holds"},
 	{"approved_by_default", "True", "boolean", "what happens when approval_delay is over"},
 	{"enabled", "True", "boolean", "whether the client is enabled when it is first seen"},
 	{"generation", "any", "any or tls13", "tls13 bars the client from the older protocol with OpenPGP certificates"},

@@ -202,7 +202,7 @@ func warnOfIgnored(o options, log *notes) {
 		log.tell("--dh-bits and --dh-params are ignored: key exchange is on elliptic curves")
 	}
 	if hooks := hooksIn(o.hookDir); len(hooks) > 0 {
-		log.warn("the network hooks in %s aren't run (%s): take their interfaces up before this program starts",
+		log.warn("the network hooks in %s aren't run (%s): bring their interfaces up before this program starts",
 			o.hookDir, strings.Join(hooks, ", "))
 	}
 }

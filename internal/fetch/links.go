@@ -20,7 +20,7 @@ func suits(ifi net.Interface, fixed bool) bool {
 	return fixed || ifi.Flags&net.FlagMulticast != 0 && ifi.Flags&net.FlagPointToPoint == 0
 }
 
-// bringUp takes the interfaces up that are down, as far as this process may,
+// bringUp brings up the interfaces that are down, as far as this process may,
 // and waits at most delay until they run. The function that it returns takes
 // them down again.
 func bringUp(ctx context.Context, use interfaces, fixed bool, delay time.Duration, log *notes) (down func()) {
@@ -38,11 +38,11 @@ func bringUp(ctx context.Context, use interfaces, fixed bool, delay time.Duratio
 		}
 		if err := setUp(ifi.Name, true); err != nil {
 			if named || !errors.Is(err, unix.EPERM) {
-				log.warn("interface %s is down and can't be taken up: %v", ifi.Name, err)
+				log.warn("interface %s is down and can't be brought up: %v", ifi.Name, err)
 			}
 			continue
 		}
-		log.tell("interface %s: taken up", ifi.Name)
+		log.tell("interface %s: brought up", ifi.Name)
 		taken = append(taken, ifi.Name)
 	}
 	for _, name := range use.names {

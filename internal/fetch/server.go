@@ -30,12 +30,12 @@ func onLink(addr netip.AddrPort, ifName string) server {
 // interfaces are the network interfaces to use.
 type interfaces struct {
 	names []string // empty: all that suit
-	none  bool     // take up none but those in up
-	up    []string // those of names that are taken up
+	none  bool     // bring up none but those in up
+	up    []string // those of names that are brought up
 }
 
 // parseInterfaces reads the values of --interface. What comes after "none" is
-// used, but not taken up.
+// used, but not brought up.
 func parseInterfaces(values []string) (interfaces, error) {
 	var use interfaces
 	for _, name := range values {
