@@ -154,7 +154,7 @@ func (l *loader) load() (Clients, Findings) {
 		for i, s := range l.sections {
 			l.suspect(s, &l.clients[i])
 		}
-		l.suspectKeys(nil)
+		l.suspectKeys()
 		l.suspectRecipients()
 	}
 	l.found.sort(l.files)

@@ -55,10 +55,7 @@ func printable(s string) string {
 		q := strconv.QuoteToASCII(s)
 		s = q[1 : len(q)-1]
 	}
-	if r := []rune(s); len(r) > most {
-		s = string(r[:most]) + "…"
-	}
-	return s
+	return clip(s, most)
 }
 
 // Findings are everything that one reading found, in the order of the files.

@@ -411,10 +411,19 @@ func quoteLine(text string) string {
 	if looksLikeBase64(text) {
 		most = 4
 	}
-	if r := []rune(text); len(r) > most {
-		text = string(r[:most]) + "…"
+	return fmt.Sprintf("%q", clip(text, most))
+}
+
+// clip returns s, or its first most characters and an ellipsis.
+func clip(s string, most int) string {
+	n := 0
+	for i := range s { // which may be a whole file
+		if n == most {
+			return s[:i] + "…"
+		}
+		n++
 	}
-	return fmt.Sprintf("%q", text)
+	return s
 }
 
 // looksLikeBase64 reports whether text is long and has only characters of

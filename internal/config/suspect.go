@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 
@@ -31,26 +32,53 @@ func (l *loader) suspect(s *section, c *Client) {
 				Problem: "it is ignored, as there is a secret", Remedy: "remove one of the two"})
 		}
 	}
-	l.suspectKeys(s)
 	l.suspectSecfile(s)
 	l.suspectSecret(s, c)
 }
 
-// suspectKeys warns about unknown keys of s, or of [DEFAULT] if s is nil, that
-// no value refers to.
-func (l *loader) suspectKeys(s *section) {
-	if s == nil {
-		for key, e := range l.defaults {
-			if !l.known[key] && !l.refersTo(nil, key) {
-				l.unknownKey(e, defaultSection)
+// suspectKeys warns about unknown keys that no value refers to: none of the
+// section or of [DEFAULT], and for a key of [DEFAULT], none at all.
+func (l *loader) suspectKeys() {
+	shared, all := references{}, references{}
+	for _, e := range l.defaults {
+		shared.add(e)
+	}
+	maps.Copy(all, shared)
+	for _, s := range l.sections {
+		own := references{}
+		for i := range s.entries {
+			own.add(&s.entries[i])
+		}
+		maps.Copy(all, own)
+		for i := range s.entries {
+			if e := &s.entries[i]; !l.known[e.key] && !own[e.key] && !shared[e.key] {
+				l.unknownKey(e, s.name)
 			}
 		}
+	}
+	for key, e := range l.defaults {
+		if !l.known[key] && !all[key] {
+			l.unknownKey(e, defaultSection)
+		}
+	}
+}
+
+// references are the keys, in lower case, that values refer to as %(key)s.
+type references map[string]bool
+
+func (r references) add(e *entry) {
+	if !e.hasPercent() {
 		return
 	}
-	for i := range s.entries {
-		if e := &s.entries[i]; !l.known[e.key] && !l.refersTo(s, e.key) {
-			l.unknownKey(e, s.name)
+	for rest := strings.ToLower(e.value()); ; {
+		_, after, found := strings.Cut(rest, "%(")
+		if !found {
+			return
 		}
+		if name, end, closed := strings.Cut(after, ")"); closed && strings.HasPrefix(end, "s") {
+			r[name] = true
+		}
+		rest = after
 	}
 }
 
@@ -61,32 +89,6 @@ func (l *loader) unknownKey(e *entry, section string) {
 	}
 	l.found.add(Finding{Warning: true, File: e.file, Line: e.line, Section: section, Key: shown,
 		Problem: "no such key is known, so it is ignored", Remedy: "correct or remove it"})
-}
-
-// refersTo reports whether a value in s or in [DEFAULT] contains %(key)s; if s
-// is nil, whether one in any section does.
-func (l *loader) refersTo(s *section, key string) bool {
-	reference := "%(" + key + ")s"
-	refers := func(e *entry) bool {
-		return e.hasPercent() && strings.Contains(strings.ToLower(e.value()), reference)
-	}
-	for _, e := range l.defaults {
-		if refers(e) {
-			return true
-		}
-	}
-	sections := l.sections
-	if s != nil {
-		sections = []*section{s}
-	}
-	for _, s := range sections {
-		for i := range s.entries {
-			if refers(&s.entries[i]) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // suspectSecfile warns about a secret that everybody may read.

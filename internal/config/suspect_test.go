@@ -88,6 +88,12 @@ func TestSuspect(t *testing.T) {
 			text: "[DEFAULT]\ntimout = PT5M\n[foo]\n" + fine + "hots = foo\nsecret = " + message(sub1) + "\nAAAABBBBCCCCDDDDEEEEFFFFGGGGHH==",
 			want: []string{"2: warning: [DEFAULT] timout: no such key is known", "6: warning: [foo] hots: no such key", "8: warning: [foo] …: no such key"},
 		},
+		"unknown keys that values refer to": {
+			text: "[DEFAULT]\nshared = s\nname = %(own)s\n[foo]\n" + fine + "secret = " + message(sub1) + "\nown = o\nchecker = true %(Shared)s %(name)s" +
+				"\n[bar]\nhost = b\nfingerprint = " + fpr2 + "\nsecret = " + message(key2) + "\nown = o\nother = o\nhost2 = %(other)s\n[baz]\nhost = b\nkey_id = " + keyB +
+				"\nsecret = " + message("\x00\x00\x00\x00\x00\x00\x00\x00") + "\nown = o\nother = o",
+			want: []string{"16: warning: [bar] host2: no such key", "22: warning: [baz] other: no such key"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := files(t, map[string]string{"clients.conf": tt.text + "\n"})
