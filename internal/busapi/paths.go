@@ -22,6 +22,7 @@ const (
 type Paths struct {
 	mu     sync.Mutex
 	byPath map[dbus.ObjectPath]string
+	byName map[string]dbus.ObjectPath
 }
 
 // Path returns the path of the client called name. Names that are possible with
@@ -31,33 +32,23 @@ type Paths struct {
 func (p *Paths) Path(name string) dbus.ObjectPath {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	path, known := p.find(name)
-	if !known {
-		if p.byPath == nil {
-			p.byPath = map[dbus.ObjectPath]string{}
-		}
-		p.byPath[path] = name
+	path, known := p.byName[name]
+	if known {
+		return path
 	}
+	path = clientsPath + "/" + dbus.ObjectPath(element(name))
+	for p.taken(path) { // even the hash may be a part of somebody's name
+		sum := sha256.Sum256([]byte(name))
+		path += "__" + dbus.ObjectPath(hex.EncodeToString(sum[:8]))
+	}
+	if p.byPath == nil {
+		p.byPath, p.byName = map[dbus.ObjectPath]string{}, map[string]dbus.ObjectPath{}
+	}
+	p.byPath[path], p.byName[name] = name, path
 	return path
 }
 
-// find returns the path that name has, or will get.
-func (p *Paths) find(name string) (path dbus.ObjectPath, known bool) {
-	plain := clientsPath + "/" + dbus.ObjectPath(element(name))
-	owner, taken := p.byPath[plain]
-	if taken && owner == name {
-		return plain, true
-	}
-	sum := sha256.Sum256([]byte(name))
-	hashed := plain + "__" + dbus.ObjectPath(hex.EncodeToString(sum[:8]))
-	if owner, ok := p.byPath[hashed]; ok && owner == name {
-		return hashed, true
-	}
-	if taken {
-		return hashed, false
-	}
-	return plain, false
-}
+func (p *Paths) taken(path dbus.ObjectPath) bool { _, is := p.byPath[path]; return is }
 
 // Name returns the client that has path.
 func (p *Paths) Name(path dbus.ObjectPath) (name string, ok bool) {
@@ -71,9 +62,8 @@ func (p *Paths) Name(path dbus.ObjectPath) (name string, ok bool) {
 func (p *Paths) Forget(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if path, known := p.find(name); known {
-		delete(p.byPath, path)
-	}
+	delete(p.byPath, p.byName[name])
+	delete(p.byName, name)
 }
 
 // Keep frees the paths of all clients but those in names, which are sorted.
@@ -81,6 +71,7 @@ func (p *Paths) Keep(names []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.byPath, func(_ dbus.ObjectPath, name string) bool { return !contains(names, name) })
+	maps.DeleteFunc(p.byName, func(name string, _ dbus.ObjectPath) bool { return !contains(names, name) })
 }
 
 // contains reports whether name is among names, which are sorted.

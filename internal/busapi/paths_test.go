@@ -47,3 +47,26 @@ func TestPaths(t *testing.T) {
 		t.Error("a path that nobody has leads somewhere")
 	}
 }
+
+// TestPathsOfHashes: a client whose name has another's hash in it keeps its path,
+// whoever comes first: a call must never reach another client.
+func TestPathsOfHashes(t *testing.T) {
+	var p Paths
+	p.Path("a.b")
+	hashed := strings.TrimPrefix(string(p.Path("a-b")), "/clients/")
+	for name, order := range map[string][]string{
+		"the name first": {hashed, "a.b", "a-b"},
+		"the hash first": {"a.b", "a-b", hashed},
+	} {
+		var p Paths
+		paths := map[string]dbus.ObjectPath{}
+		for _, client := range order {
+			paths[client] = p.Path(client)
+		}
+		for client, path := range paths {
+			if got, _ := p.Name(path); got != client || p.Path(client) != path {
+				t.Errorf("%s: %q had the path %s, which leads to %q; now it has %s", name, client, path, got, p.Path(client))
+			}
+		}
+	}
+}
