@@ -29,9 +29,9 @@ func Existing(dir string, names ...string) ([]string, error) {
 }
 
 // Install writes files into dir with mode 0600. A file that exists is kept as
-// a numbered backup, NAME.~1~ and so on; it is never missing in between. All
-// contents are on disk before the first name changes: a full disk leaves what
-// was there.
+// a numbered backup, NAME.~1~ and so on; where the file system has hard links,
+// it is never missing in between. All contents are on disk before the first
+// name changes: a full disk leaves what was there.
 func Install(dir string, files []File) (err error) {
 	var temps []string
 	defer func() {

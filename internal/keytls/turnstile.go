@@ -22,7 +22,7 @@ func newTurnstile(places int, wait time.Duration) *turnstile {
 // old is the turnstile for all work with keys of the old generation: with one
 // connection, an unknown peer can cause some tenths of a second of that, by a
 // certificate with many signatures or a DH group of its own. So half of the
-// processors always remain for other work.
+// processors, if there are several, always remain for other work.
 var old = newTurnstile(max(1, runtime.GOMAXPROCS(0)/2), 4*time.Second)
 
 var errCrowd = errors.New("too many handshakes of TLS 1.2 at once")
