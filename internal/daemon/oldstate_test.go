@@ -85,9 +85,11 @@ func TestOldState(t *testing.T) {
 		} else if _, err := os.Stat(path + ".imported"); err != nil {
 			t.Error(err)
 		}
-		lost := strings.Count(log, "must be set again")
-		if first := strings.Contains(log, "took over the state"); first != (lost == 1) || lost > 1 {
-			t.Errorf("taken over: %v, secrets that must be set again: %d, in\n%s", first, lost, log)
+		first := strings.Contains(log, "took over the state")
+		// On a busy machine there may be no time to find that out for some clients.
+		lost, unknown := strings.Count(log, "the one of clients.conf counts now"), strings.Count(log, "no time to find out")
+		if want := map[bool]int{true: 1, false: 0}[first]; lost != want && unknown == 0 || lost > want || unknown > 0 && !first {
+			t.Errorf("taken over: %v, secrets that were set at run time: %d, unknown: %d, in\n%s", first, lost, unknown, log)
 		}
 	}
 }

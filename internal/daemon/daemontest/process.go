@@ -13,7 +13,7 @@ import (
 )
 
 // Deadline is how long a test waits for anything: only a hang takes that long.
-const Deadline = time.Minute
+const Deadline = 3 * time.Minute
 
 // A Process is a process that a test started. Its standard error is its log.
 type Process struct {
