@@ -72,7 +72,7 @@ func identity(t testing.TB, key crypto.Signer) keyid.Identity {
 }
 
 // transports returns the two ends of a loopback TCP connection with a deadline
-// of a minute.
+// of five minutes.
 func transports(t testing.TB) (a, b net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "localhost:0")
@@ -93,7 +93,7 @@ func transports(t testing.TB) (a, b net.Conn) {
 		}
 	}
 	for _, c := range []net.Conn{a, b} {
-		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
 		t.Cleanup(func() { c.Close() })
 	}
 	return a, b
