@@ -34,7 +34,7 @@ await() {
 	until grep -q "$1" "$dir/server.log"; do
 		kill -0 "$server" 2>/dev/null || fail "the server ended"
 		tries=$((tries + 1))
-		[ $tries -lt 300 ] || fail "no line with '$1' after 30 s"
+		[ $tries -lt 1200 ] || fail "no line with '$1' after 2 minutes"
 		sleep 0.1
 	done
 }

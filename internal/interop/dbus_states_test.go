@@ -49,16 +49,16 @@ var parts = []part{
 	}},
 	{"the same again", []step{
 		set("Checker", "true"), set("Checker", "true"), set("Secret", []byte("new")), set("Secret", []byte("new")), set("Secret", []byte("newer")),
-		set("Timeout", uint64(172_800_000)), set("ApprovalDelay", uint64(0)), set("ExtendedTimeout", uint64(900_000)), set("ApprovalDuration", uint64(1000)),
+		set("Timeout", uint64(4_147_200_000)), set("ApprovalDelay", uint64(0)), set("ExtendedTimeout", uint64(900_000)), set("ApprovalDuration", uint64(1000)),
 	}},
 	{"interval", []step{
-		set("Interval", uint64(86_400_001)).ends("CheckerCompleted"), get("Interval"),
-		set("Interval", uint64(86_400_001)).ends("CheckerCompleted"),
-		set("Interval", uint64(86_400_000)).ends("CheckerCompleted"),
+		set("Interval", uint64(2_073_600_001)).ends("CheckerCompleted"), get("Interval"),
+		set("Interval", uint64(2_073_600_001)).ends("CheckerCompleted"),
+		set("Interval", uint64(2_073_600_000)).ends("CheckerCompleted"),
 	}},
 	{"a checker that runs", []step{
 		set("Checker", "sleep 100"), set("CheckerRunning", true), get("CheckerRunning"), set("CheckerRunning", true), call("StartChecker"),
-		set("Interval", uint64(86_400_002)), call("CheckedOK"),
+		set("Interval", uint64(2_073_600_002)), call("CheckedOK"),
 		set("CheckerRunning", false), get("CheckerRunning"), set("CheckerRunning", false), call("StopChecker"),
 		call("StartChecker"), call("StopChecker"), get("LastCheckerStatus"),
 		set("CheckerRunning", true), set("Enabled", false), get("CheckerRunning"),
@@ -66,13 +66,14 @@ var parts = []part{
 	{"disabled", []step{
 		set("Checker", "true"), set("CheckerRunning", true).ends("CheckerCompleted"), set("Checker", "false"), set("CheckerRunning", true).ends("CheckerCompleted"),
 		call("CheckedOK"), get("Expires"), get("LastCheckerStatus"), call("Approve", true), call("Approve", false),
-		set("Timeout", uint64(172_800_001)), set("Interval", uint64(86_400_000)), set("Timeout", uint64(172_800_000)), set("ApprovalDelay", uint64(1)), set("ApprovalDelay", uint64(0)),
+		set("Timeout", uint64(4_147_200_001)), set("Interval", uint64(2_073_600_000)), set("Timeout", uint64(4_147_200_000)), set("ApprovalDelay", uint64(1)), set("ApprovalDelay", uint64(0)),
 		call("Disable"), set("Enabled", true), get("Expires"), call("Enable"),
 	}},
-	{"the timeout shortened", []step{set("Timeout", uint64(172_799_000)), set("Timeout", uint64(1)), get("Enabled"), get("Timeout"), set("Timeout", uint64(172_800_000)), call("Enable")}},
+	{"the timeout shortened", []step{set("Timeout", uint64(4_147_199_000)), set("Timeout", uint64(1)), get("Enabled"), get("Timeout"), set("Timeout", uint64(4_147_200_000)), call("Enable")}},
 	{"its time is up", []step{
-		call("CheckedOK"), set("Timeout", uint64(700)), get("Name").ends("PropertiesChanged"), get("Enabled"), get("Expires"),
-		set("Timeout", uint64(172_800_000)), call("Enable"),
+		// The time to set it in, before it is up at once: as above.
+		call("CheckedOK"), set("Timeout", uint64(3000)).ends(`PropertiesChanged.*"Enabled": <false>`), get("Enabled"), get("Expires"),
+		set("Timeout", uint64(4_147_200_000)), call("Enable"),
 	}},
 	{"durations", []step{
 		set("ExtendedTimeout", uint64(1)), get("ExtendedTimeout"), set("ExtendedTimeout", byte(7)), set("ExtendedTimeout", uint16(300)), set("ExtendedTimeout", int16(301)),
@@ -156,7 +157,7 @@ func recordStates(t *testing.T, server Programs) (lines []string) {
 		t.Fatal(err)
 	}
 	first.Signal(begin.signals)
-	o := server.operateOn(t, bus, section("s-t", "interval = P1D", "timeout = P2D"), section("fence", "interval = P1D", "timeout = P2D"))
+	o := server.operateOn(t, bus, section("s-t", rarely...), section("fence", rarely...))
 	add := func(format string, args ...any) {
 		lines = append(lines, ourInterface.ReplaceAllString(fmt.Sprintf(format, args...), ""))
 	}

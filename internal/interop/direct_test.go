@@ -184,7 +184,7 @@ func (d *direct) call(t *testing.T, path dbus.ObjectPath, iface, member string, 
 	select {
 	case m := <-c:
 		return m
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("%s.%s wasn't answered", iface, member)
 		return nil
 	}

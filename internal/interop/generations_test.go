@@ -49,9 +49,7 @@ func TestGenerations(t *testing.T) {
 	section(ours, "barred", "", "generation = tls13\n")
 	addr := ours.Server(t, sections...)
 
-	started := time.Now()
 	var all sync.WaitGroup
-	defer all.Wait()
 	for name, k := range keys {
 		if name != "onlyold" {
 			all.Go(func() {
@@ -79,9 +77,6 @@ func TestGenerations(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if d := time.Since(started); d > time.Minute {
-		t.Errorf("it took %v", d)
-	}
 }
 
 // secretOf returns the secret of a section of clients.conf.
@@ -112,7 +107,7 @@ func oldClient(keys Keys, addr string) (secret []byte, err error) {
 		return nil, err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	for _, part := range []string{"1", "\r\n"} {
 		if _, err := conn.Write([]byte(part)); err != nil {
 			return nil, err

@@ -272,8 +272,9 @@ func startClient(t testing.TB, cmd *exec.Cmd) *Client {
 	c := &Client{cmd: cmd, end: syscall.SIGKILL}
 	cmd.Stdout = &c.out
 	c.log = start(t, cmd)
-	// A client that gets nothing asks for ever.
-	timer := time.AfterFunc(time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	// A client that gets nothing asks for ever. On a busy machine it may take
+	// long to get something.
+	timer := time.AfterFunc(5*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	t.Cleanup(func() { timer.Stop() })
 	return c
 }

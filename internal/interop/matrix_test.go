@@ -85,7 +85,7 @@ func TestMatrix(t *testing.T) {
 								}
 							})
 							if !passed {
-								return // each client waits a minute; show what the server says
+								return // each client waits for minutes; show what the server says
 							}
 						}
 					}

@@ -79,7 +79,7 @@ func TestOldGnuTLS(t *testing.T) {
 				if stdout.Len() > 0 {
 					t.Errorf("got %d bytes (%v)", stdout.Len(), err)
 				}
-				for end := time.Now().Add(30 * time.Second); !strings.Contains(log.String(), c.refusal); {
+				for end := time.Now().Add(patience); !strings.Contains(log.String(), c.refusal); {
 					if time.Now().After(end) {
 						t.Fatalf("nothing of %q in our log:\n%s", c.refusal, log)
 					}

@@ -99,7 +99,7 @@ func (o *operated) heard(t testing.TB, member string, n int, within time.Duratio
 // get reads a property of a client.
 func (o *operated) get(t testing.TB, client, property string) any {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), o.within())
 	defer cancel()
 	var v dbus.Variant
 	if err := o.conn.Object(mandosName, dbus.ObjectPath("/clients/"+client)).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, mandosName+".Client", property).Store(&v); err != nil {
@@ -110,15 +110,28 @@ func (o *operated) get(t testing.TB, client, property string) any {
 
 func (o *operated) set(t testing.TB, client, property string, value any) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), o.within())
 	defer cancel()
 	if err := o.conn.Object(mandosName, dbus.ObjectPath("/clients/"+client)).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Set", 0, mandosName+".Client", property, dbus.MakeVariant(value)).Err; err != nil {
 		o.failed(t, err)
 	}
 }
 
-// patience is how long a server may take for anything.
-const patience = 30 * time.Second
+// patience is how long anything may take that is due: no time that a busy
+// machine needs. Only a failure reaches it.
+const patience = 2 * time.Minute
+
+// standstill is how long a server that may hang is waited for. If it was only
+// slow, another one is asked for nothing.
+const standstill = 15 * time.Second
+
+// within is how long the server may take for anything.
+func (o *operated) within() time.Duration {
+	if o.mayHang {
+		return standstill
+	}
+	return patience
+}
 
 // errHung is the panic of a server that may hang, and did.
 var errHung = errors.New("the server stands still")
@@ -135,7 +148,7 @@ func (o *operated) failed(t testing.TB, err error) {
 // until waits until a property of a client has a value.
 func (o *operated) until(t testing.TB, client, property string, want any) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); o.get(t, client, property) != want; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(o.within()); o.get(t, client, property) != want; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			o.failed(t, fmt.Errorf("%s of %s never was %v: %w", property, client, want, context.DeadlineExceeded))
 		}
@@ -213,7 +226,7 @@ func (s *screen) showsNot(pattern string) {
 func (s *screen) until(pattern string, want bool) {
 	s.t.Helper()
 	re := regexp.MustCompile(pattern)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) { // tmux has no way to wait for a text
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // tmux has no way to wait for a text
 		text := s.read()
 		if re.MatchString(text) == want {
 			return

@@ -71,7 +71,7 @@ func fetch(addr string, key ed25519.PrivateKey) ([]byte, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(conn, "1\r\n"); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -87,11 +88,14 @@ func TestTools(t *testing.T) {
 	var seen strings.Builder
 	read := func(pattern string) {
 		t.Helper()
+		if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
 		for b := make([]byte, 1<<12); !regexp.MustCompile(pattern).MatchString(seen.String()); {
 			n, err := r.Read(b)
 			seen.Write(b[:n])
 			if err != nil {
-				t.Fatalf("gdbus monitor showed only\n%s", &seen)
+				t.Fatalf("gdbus monitor showed only\n%s%v", &seen, err)
 			}
 		}
 	}
