@@ -47,7 +47,7 @@ func TestBusPolicy(t *testing.T) {
 			t.Errorf("an ordinary user has the server's name: %s", r.Stdout)
 		}
 		// What was refused has changed nothing.
-		if got := h.Run("mandos-ctl", "--is-enabled", "alpha"); got != "" {
+		if got := ctl(h, "--is-enabled", "alpha"); got != "" {
 			t.Errorf("mandos-ctl --is-enabled printed %q", got)
 		}
 		// The API is sane to whoever looks around.

@@ -216,7 +216,7 @@ func stalk([]string) error {
 		return err
 	}
 	victim := 0
-	for end := time.Now().Add(30 * time.Second); victim == 0; {
+	for end := time.Now().Add(100 * time.Second); victim == 0; {
 		if time.Now().After(end) {
 			return errors.New("no checker is held")
 		}

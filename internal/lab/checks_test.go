@@ -2,6 +2,8 @@ package lab_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -44,12 +46,31 @@ func awaitCheck(t *testing.T, h *lab.Host, client string) {
 	}
 }
 
+// failedChecks are those that failed, but for those that took longer than their
+// short interval, as they do on a machine that stands still for a moment.
+func failedChecks(h *lab.Host) []lab.Entry {
+	return slices.DeleteFunc(h.Journal("_SYSTEMD_UNIT=mandos.service", event(journal.CheckFailed)), func(e lab.Entry) bool {
+		return strings.Contains(e.Text("MANDOS_REASON"), "because it took too long")
+	})
+}
+
+// leave shortens the timeout of a client whose checks have failed, so that it
+// has so much time left, and returns it and the time of its last good check.
+// So a test needn't be quick until then.
+func leave(t *testing.T, h *lab.Host, client string, left time.Duration) (timeout time.Duration, lastOK time.Time) {
+	t.Helper()
+	lastOK = instant(t, h, client, "LastCheckedOK")
+	timeout = (time.Since(lastOK) + left).Round(time.Second)
+	ctl(h, fmt.Sprintf("--timeout=PT%.0fS", timeout.Seconds()), client)
+	return timeout, lastOK
+}
+
 // The daemon or the helper ends in the middle of a check, in whatever way:
 // nothing of the check is left, it is made again, and has not failed.
 func TestEndsAmidCheck(t *testing.T) {
 	eachSuite(t, func(t *testing.T, s lab.Suite) {
 		// Hangs once for each time that the file is removed.
-		server := checkedServer(t, lab.NewLink(t), s, section("one", "interval = PT1H", "timeout = PT5M",
+		server := checkedServer(t, lab.NewLink(t), s, section("one", "interval = PT1H", "timeout = PT12H",
 			by(`mkdir /run/lab/hangs 2>/dev/null || exit 0; trap "" TERM; setsid sleep 1000 & sleep 1000; sleep 1000`)),
 			section("two", "enabled = no", by("setsid sleep 1000 & sleep 1000")))
 		hangs := func() {
@@ -57,10 +78,6 @@ func TestEndsAmidCheck(t *testing.T) {
 			server.AwaitUntil("it hangs", func() bool {
 				return server.Try("pgrep", "-u", "mandos-checker", "-c", "sleep").Stdout == "2\n"
 			})
-		}
-		ctl := func(option string) {
-			t.Helper()
-			server.AwaitUntil("mandos-ctl reaches the server", func() bool { return server.Try("mandos-ctl", option, "one").Status == 0 })
 		}
 		for i, end := range []string{
 			"systemctl restart mandos.service",
@@ -72,14 +89,14 @@ func TestEndsAmidCheck(t *testing.T) {
 			if i > 0 {
 				server.Run("rmdir", "/run/lab/hangs")
 			}
-			ctl("--start-checker") // which may take as long as the interval is, however busy this machine
+			ctl(server, "--start-checker", "one") // which may take as long as the interval is, however busy this machine
 			awaitFile(server, "/run/lab/hangs")
 			hangs()
 			server.Sh(end)
 			// From now on, checks succeed.
-			ctl("--interval=PT2S")
+			ctl(server, "--interval=PT2S", "one")
 			awaitCheck(t, server, "one")
-			ctl("--interval=PT1H")
+			ctl(server, "--interval=PT1H", "one")
 			expectNothingLeft(server)
 			if got := property(server, "one", "LastCheckerStatus"); got != 0.0 {
 				t.Errorf("after %s the last check's status is %v", end, got)
@@ -96,7 +113,10 @@ func TestEndsAmidCheck(t *testing.T) {
 		}
 		expectNothingLeft(server)
 
-		for _, e := range []journal.Event{journal.CheckFailed, journal.ClientExpiresSoon, journal.ClientDisabled} {
+		if got := failedChecks(server); len(got) > 0 {
+			t.Errorf("a check failed: %v", got)
+		}
+		for _, e := range []journal.Event{journal.ClientExpiresSoon, journal.ClientDisabled} {
 			if got := server.Journal("_SYSTEMD_UNIT=mandos.service", event(e)); len(got) > 0 {
 				t.Errorf("the journal has %v", got)
 			}
@@ -108,9 +128,8 @@ func TestEndsAmidCheck(t *testing.T) {
 // and not earlier, and the status and the journal say what is wrong.
 func TestHelperAbsent(t *testing.T) {
 	eachSuite(t, func(t *testing.T, s lab.Suite) {
-		const timeout = 24 * time.Second // of which the status has to be seen while both are enabled
 		server := checkedServer(t, lab.NewLink(t), s,
-			section("short", "interval = PT2S", "timeout = PT24S", by("true")),
+			section("short", "interval = PT2S", "timeout = PT1H", by("true")),
 			section("long", "interval = PT2S", "timeout = PT1H", by("true")))
 		awaitCheck(t, server, "short")
 		awaitCheck(t, server, "long")
@@ -122,7 +141,7 @@ func TestHelperAbsent(t *testing.T) {
 			t.Errorf("the journal does not say what is missing: %v", trouble)
 		}
 		server.AwaitUntil("the status tells", func() bool { return strings.Contains(status(server), "checks can't run for 2") })
-		lastOK := instant(t, server, "short", "LastCheckedOK")
+		timeout, lastOK := leave(t, server, "short", 20*time.Second)
 		// The server, too, starts anew without the helper, which gives nobody more or less time.
 		server.Run("systemctl", "restart", "mandos.service")
 		disabled := server.Await(since, event(journal.ClientDisabled))
@@ -144,11 +163,9 @@ func TestHelperAbsent(t *testing.T) {
 		server.Run("systemctl", "start", "mandos-checker.socket")
 		server.Await(since, event(journal.ChecksRunAgain))
 		awaitCheck(t, server, "long")
-		if got := status(server); got != "clients: 1 enabled, 1 disabled, 0 waiting for approval" {
-			t.Errorf("the status is still %q", got)
-		}
+		server.AwaitUntil("the status tells", func() bool { return status(server) == "clients: 1 enabled, 1 disabled, 0 waiting for approval" })
 		expectRefusal(t, server, at(server), "short") // only an operator enables
-		if got := server.Journal("_SYSTEMD_UNIT=mandos.service", event(journal.CheckFailed)); len(got) > 0 {
+		if got := failedChecks(server); len(got) > 0 {
 			t.Errorf("a check failed: %v", got)
 		}
 	})
@@ -159,13 +176,12 @@ func TestHelperAbsent(t *testing.T) {
 // An operator enables the first again; what an operator disables stays so.
 func TestCutOff(t *testing.T) {
 	eachSuite(t, func(t *testing.T, s lab.Suite) {
-		const timeout = 12 * time.Second
 		link := lab.NewLink(t)
 		laptop := link.Boot(t, s, "laptop")
 		server := checkedServer(t, link, s,
-			section("laptop", "interval = PT2S", "timeout = PT12S", by("fping -q -- "+laptop.LinkLocal())),
+			section("laptop", "interval = PT2S", "timeout = PT1H", by("fping -q -- "+laptop.LinkLocal())),
 			// Doesn't answer as long as it boots.
-			section("boots", "interval = PT2S", "timeout = PT12S", "extended_timeout = PT1H", by("false")))
+			section("boots", "interval = PT2S", "timeout = PT10M", "extended_timeout = PT3H", by("false")))
 		expectSecret(t, laptop, at(server), "boots")
 		awaitCheck(t, server, "laptop")
 
@@ -174,12 +190,13 @@ func TestCutOff(t *testing.T) {
 		named := func(e journal.Event) lab.Entry {
 			return server.Await(since, event(e), "MANDOS_CLIENT=laptop")
 		}
-		failed, soon, disabled := named(journal.CheckFailed), named(journal.ClientExpiresSoon), named(journal.ClientDisabled)
+		failed := named(journal.CheckFailed)
+		timeout, lastOK := leave(t, server, "laptop", 15*time.Second) // the last quarter of it comes with a warning
+		soon, disabled := named(journal.ClientExpiresSoon), named(journal.ClientDisabled)
 		if !when(t, soon).Before(when(t, disabled)) || !when(t, failed).Before(when(t, disabled)) {
 			t.Error("the warnings come after the disabling")
 		}
-		lastOK := instant(t, server, "laptop", "LastCheckedOK")
-		if got := when(t, disabled).Sub(lastOK); got < timeout-50*time.Millisecond || got > timeout+30*time.Second {
+		if got := when(t, disabled).Sub(lastOK); got < timeout-50*time.Millisecond || got > timeout+time.Minute {
 			t.Errorf("disabled %v after the last check", got)
 		}
 		for _, e := range []lab.Entry{failed, soon} {
@@ -192,17 +209,17 @@ func TestCutOff(t *testing.T) {
 			return laptop.Try("ping", "-c1", "-W1", server.LinkLocal()).Status == 0
 		})
 		expectRefusal(t, laptop, at(server), "laptop")
-		if left := time.Until(instant(t, server, "boots", "Expires")); left < 55*time.Minute {
+		if left := time.Until(instant(t, server, "boots", "Expires")); left < 2*time.Hour {
 			t.Errorf("the host that boots has %v left", left)
 		}
 		expectSecret(t, laptop, at(server), "boots")
 
-		server.Run("mandos-ctl", "--enable", "laptop")
+		ctl(server, "--timeout", "PT1H", "--enable", "laptop")
 		expectSecret(t, laptop, at(server), "laptop")
 		awaitCheck(t, server, "laptop")
 
 		// Disabled for good.
-		server.Run("mandos-ctl", "--disable", "laptop")
+		ctl(server, "--disable", "laptop")
 		for name, restart := range map[string]func(){
 			"power cut": func() { server.PowerCut(); server.PowerOn() },
 			"kill":      func() { server.Run("systemctl", "kill", "--signal=KILL", "mandos.service") },
@@ -214,7 +231,7 @@ func TestCutOff(t *testing.T) {
 				t.Errorf("after the %s its Enabled is %v", name, got)
 			}
 		}
-		server.Run("mandos-ctl", "--enable", "laptop")
+		ctl(server, "--enable", "laptop")
 		server.PowerCut()
 		server.PowerOn()
 		server.Await("", event(journal.Ready))

@@ -53,7 +53,7 @@ func TestReload(t *testing.T) {
 		expectSecret(t, client, at(server), "new")
 
 		// The session that began before both.
-		server.Run("mandos-ctl", "--approve", "waits")
+		ctl(server, "--approve", "waits")
 		if r := waits.Wait(); r.Stdout != secretOf("waits") {
 			t.Errorf("the session across two reloads got %q: %s", r.Stdout, r.Stderr)
 		}
@@ -93,6 +93,7 @@ func TestBrokenFileAtStart(t *testing.T) {
 		if !one.Running() {
 			t.Errorf("the waiting client was turned away: %+v", one.Wait())
 		}
+		server.Run("journalctl", "--sync")
 		log := server.Run("journalctl", "-u", "mandos", "-o", "cat")
 		if !regexp.MustCompile(`clients\.conf:\d+: .*timeout`).MatchString(log) {
 			t.Errorf("the journal does not name the line:\n%s", log)
@@ -136,7 +137,7 @@ func TestMisuse(t *testing.T) {
 		server := serve(t, link, s, section("one"))
 		refused := func(what, want string, args ...string) {
 			t.Helper()
-			r := server.Try(append([]string{"timeout", "20", "mandos", "--no-dbus", "--no-zeroconf", "--statedir=/root/state"}, args...)...)
+			r := server.Try(append([]string{"timeout", "100", "mandos", "--no-dbus", "--no-zeroconf", "--statedir=/root/state"}, args...)...)
 			message := strings.TrimSpace(r.Stderr)
 			if r.Status != 1 || !regexp.MustCompile(want).MatchString(message) || strings.Count(message, "\n") > 0 {
 				t.Errorf("%s: exit status %d, message\n%s\nwant one line with %s", what, r.Status, message, want)
@@ -178,6 +179,7 @@ func TestMisuse(t *testing.T) {
 		server.Run("systemctl", "start", "mandos.socket")
 		server.Await(since, "UNIT=mandos.service", "UNIT_RESULT=exit-code")
 		server.Run("systemctl", "stop", "mandos.socket")
+		server.Run("journalctl", "--sync")
 		log := server.Run("journalctl", "-o", "cat", "--since", since, "_SYSTEMD_UNIT=mandos.service")
 		if !regexp.MustCompile(`(?i)stream`).MatchString(log) {
 			t.Errorf("a datagram socket: the journal says\n%s", log)
@@ -197,7 +199,7 @@ func TestJournalOfALife(t *testing.T) {
 		client := link.Boot(t, s, "client")
 		expectRefusal(t, client, at(server), "stranger")
 		expectRefusal(t, client, at(server), "one")
-		server.Run("mandos-ctl", "--enable", "one")
+		ctl(server, "--enable", "one")
 		expectSecret(t, client, at(server), "one")
 		released := server.Await("", event(journal.SecretReleased))
 		if released.Text("MANDOS_CLIENT") != "one" || len(released.Text("MANDOS_KEY_ID")) != 64 ||

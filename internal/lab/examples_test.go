@@ -107,9 +107,9 @@ func run(t *testing.T, hosts map[docs.Host]*lab.Host, e docs.Example, w docs.Way
 		shell("with it", w.Then)
 		return
 	}
-	program := `cd "$1"; printf %s "$2" | timeout 100 bash -euo pipefail -c "$EXAMPLE"`
+	program := `cd "$1"; printf %s "$2" | timeout 300 bash -euo pipefail -c "$EXAMPLE"`
 	if w.Keys != "" {
-		program = `cd "$1"; printf %s "$3" | timeout --foreground 100 script -qec 'bash -euo pipefail -c "$EXAMPLE"' /dev/null`
+		program = `cd "$1"; printf %s "$3" | timeout --foreground 300 script -qec 'bash -euo pipefail -c "$EXAMPLE"' /dev/null`
 	}
 	r := h.Try("env", "EXAMPLE="+e.Text, "bash", "-o", "pipefail", "-c", program, "bash", dir, w.Input, w.Keys)
 	if r.Status != 0 || !regexp.MustCompile(w.Want).MatchString(strings.TrimSpace(r.Stdout)+strings.TrimSpace(wanted(r.Stderr))) {

@@ -25,7 +25,7 @@ import (
 var hostScript string
 
 // patience is how long something that is due to happen may take. Only a hang reaches it.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // A Host is a booted machine.
 type Host struct {
@@ -191,7 +191,7 @@ func (h *Host) command(ctx context.Context, args ...string) *exec.Cmd {
 	// nsenter forks to enter the host's PID namespace; both must end together.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = 30 * time.Second
 	return cmd
 }
 
@@ -252,13 +252,16 @@ func (h *Host) CopyIn(path, content string, mode os.FileMode) {
 // LinkLocal returns the host's link-local address, as its neighbours write it.
 func (h *Host) LinkLocal() string {
 	h.t.Helper()
-	for _, field := range strings.Fields(h.Run("ip", "-6", "-o", "addr", "show", "dev", "host0", "scope", "link")) {
-		if address, ok := strings.CutSuffix(field, "/64"); ok {
-			return address + "%host0"
+	var found string
+	h.AwaitUntil("it has a link-local address", func() bool { // the kernel gives it some time after the link is up
+		for _, field := range strings.Fields(h.Run("ip", "-6", "-o", "addr", "show", "dev", "host0", "scope", "link")) {
+			if address, ok := strings.CutSuffix(field, "/64"); ok {
+				found = address + "%host0"
+			}
 		}
-	}
-	h.t.Fatalf("%s has no link-local address", h.Name)
-	return ""
+		return found != ""
+	})
+	return found
 }
 
 // PowerCut stops the host at once, and all that runs on it. With Disks it

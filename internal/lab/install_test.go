@@ -42,6 +42,13 @@ func serve(t *testing.T, link *lab.Link, s lab.Suite, clients ...string) *lab.Ho
 	return h
 }
 
+// ctl has an operator run mandos-ctl, as soon as the server is on the bus,
+// which is some time after it is ready.
+func ctl(h *lab.Host, args ...string) string {
+	h.AwaitUntil("mandos-ctl reaches the server", func() bool { return h.Try("mandos-ctl").Status == 0 })
+	return h.Run(append([]string{"mandos-ctl"}, args...)...)
+}
+
 // setUnit adds a drop-in to a unit.
 func setUnit(h *lab.Host, unit, content string) {
 	h.Run("mkdir", "-p", "/etc/systemd/system/"+unit+".d")
@@ -95,7 +102,7 @@ func TestInstallToPassword(t *testing.T) {
 			t.Errorf("these units are enabled:\n%s", got)
 		}
 
-		r := client.Try("timeout", "50", "env", "MANDOSPLUGINHELPERDIR=/usr/lib/x86_64-linux-gnu/mandos/plugin-helpers",
+		r := client.Try("timeout", "300", "env", "MANDOSPLUGINHELPERDIR=/usr/lib/x86_64-linux-gnu/mandos/plugin-helpers",
 			debianClient, "--interface=host0", "--network-hook-dir=/nonexistent", "--delay=0", "--debug",
 			"--pubkey=/etc/keys/mandos/pubkey.txt", "--seckey=/etc/keys/mandos/seckey.txt",
 			"--tls-pubkey=/etc/keys/mandos/tls-pubkey.pem", "--tls-privkey=/etc/keys/mandos/tls-privkey.pem")
@@ -107,7 +114,7 @@ func TestInstallToPassword(t *testing.T) {
 		if !strings.Contains(r.Stderr, "SERVER HELLO was queued") || strings.Contains(r.Stderr, "HELLO RETRY REQUEST was queued") {
 			t.Errorf("not one round trip with Debian's client: %s", r.Stderr)
 		}
-		got := client.Run("timeout", "50", "/src/build/mandos-client", "--interface=host0", "--delay=0",
+		got := client.Run("timeout", "300", "/src/build/mandos-client", "--interface=host0", "--delay=0",
 			"--pubkey=/etc/keys/mandos/pubkey.txt", "--seckey=/etc/keys/mandos/seckey.txt",
 			"--tls-pubkey=/etc/keys/mandos/tls-pubkey.pem", "--tls-privkey=/etc/keys/mandos/tls-privkey.pem")
 		if got != password {

@@ -32,10 +32,8 @@ func TestLab(t *testing.T) {
 		if got := a.Run("systemctl", "--version"); !strings.HasPrefix(got, "systemd "+strconv.Itoa(s.Systemd)) {
 			t.Errorf("booted %s", got)
 		}
-		ping := []string{"ping", "-c1", "-W2", "ff02::1%host0"}
-		address := strings.Fields(b.Run("ip", "-6", "-o", "addr", "show", "dev", "host0"))[3]
-		ping[3] = strings.TrimSuffix(address, "/64") + "%host0"
-		a.Run(ping...)
+		ping := []string{"ping", "-c1", "-W2", b.LinkLocal()}
+		a.AwaitUntil("b answers", func() bool { return a.Try(ping...).Status == 0 })
 		link.Down()
 		if r := a.Try(ping...); r.Status == 0 {
 			t.Error("the link is down and yet carries packets")

@@ -54,8 +54,8 @@ func TestPackagesAgain(t *testing.T) {
 		server.CopyIn(clientsConf, conf, 0o600)
 		server.Run("systemctl", "reload", "mandos.service")
 		server.Await("", event(journal.Reloaded))
-		server.Run("mandos-ctl", "--disable", "disabled")
-		server.Run("mandos-ctl", "--timeout", "PT7M", "changed")
+		ctl(server, "--disable", "disabled")
+		ctl(server, "--timeout", "PT7M", "changed")
 		expectKept(t, server, at(server))
 
 		// Removed, and installed again.
@@ -90,7 +90,7 @@ func TestPackagesAgain(t *testing.T) {
 		expectRefusal(t, server, at(server), "disabled")
 		// The server ran without them in the file: their status was kept, but
 		// not what else was set.
-		server.Run("mandos-ctl", "--timeout", "PT7M", "changed")
+		ctl(server, "--timeout", "PT7M", "changed")
 		expectKept(t, server, at(server))
 
 		// Upgraded: the socket stays, and nobody who connects is turned away.

@@ -37,7 +37,7 @@ func clientsOf(t *testing.T, h *lab.Host) (clients map[string]struct {
 	Timeout int64
 }) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(h.Run("mandos-ctl", "--dump-json")), &clients); err != nil {
+	if err := json.Unmarshal([]byte(ctl(h, "--dump-json")), &clients); err != nil {
 		t.Fatal(err)
 	}
 	return clients
@@ -82,7 +82,7 @@ func TestPackageOverDebian(t *testing.T) {
 		before := configuration()
 
 		// It is killed before it can save its state: ours doesn't take its place.
-		setUnit(server, "mandos.service", "[Service]\nTimeoutStopSec=1ms\n")
+		setUnit(server, "mandos.service", "[Service]\nKillSignal=SIGKILL\n")
 		server.Run("systemctl", "restart", "mandos.service")
 		if r := tryDpkg(server, "--install", newer); r.Status == 0 || !strings.Contains(r.Stdout+r.Stderr, "didn't stop in good order") {
 			t.Errorf("over a server that is killed: exit status %d\n%s%s", r.Status, r.Stdout, r.Stderr)
@@ -94,7 +94,7 @@ func TestPackageOverDebian(t *testing.T) {
 		server.Run("systemctl", "daemon-reload")
 
 		server.AwaitUntil("Debian's server runs again", func() bool { return server.Try("mandos-ctl", "--disable", "disabled").Status == 0 })
-		server.Run("mandos-ctl", "--timeout", "PT7M", "changed")
+		ctl(server, "--timeout", "PT7M", "changed")
 
 		// Ours over it.
 		output := dpkg(server, "--install", newer)

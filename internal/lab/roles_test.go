@@ -79,7 +79,7 @@ var errRefused = errors.New("refused")
 
 // fetch connects once as the client and returns the secret.
 func fetch(address, name string) (string, error) {
-	secret, _, err := fetchWithin(address, name, 30*time.Second, 60*time.Second)
+	secret, _, err := fetchWithin(address, name, 2*time.Minute, 5*time.Minute)
 	return secret, err
 }
 
@@ -173,7 +173,7 @@ func hold(args []string) error {
 		return err
 	}
 	for range number {
-		conn, err := net.DialTimeout("tcp", args[0], 30*time.Second)
+		conn, err := net.DialTimeout("tcp", args[0], 2*time.Minute)
 		if err != nil {
 			return err
 		}

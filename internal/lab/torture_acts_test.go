@@ -172,7 +172,7 @@ func (x *torture) boot() {
 	x.server.Run("mandos-ctl", "--enable", "boots")
 	for _, program := range []string{debianClient, "/src/build/mandos-client"} {
 		x.log("%s", program)
-		got := x.client.Try("timeout", "100", "env", "MANDOSPLUGINHELPERDIR=/usr/lib/x86_64-linux-gnu/mandos/plugin-helpers",
+		got := x.client.Try("timeout", "300", "env", "MANDOSPLUGINHELPERDIR=/usr/lib/x86_64-linux-gnu/mandos/plugin-helpers",
 			program, "--interface=host0", "--delay=0", "--network-hook-dir=/nonexistent",
 			"--pubkey=/etc/keys/mandos/pubkey.txt", "--seckey=/etc/keys/mandos/seckey.txt",
 			"--tls-pubkey=/etc/keys/mandos/tls-pubkey.pem", "--tls-privkey=/etc/keys/mandos/tls-privkey.pem")
