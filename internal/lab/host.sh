@@ -69,7 +69,7 @@ while read -r what; do
 	mkdir -p "$cgroup"
 	(
 		echo "$BASHPID" >"$cgroup/cgroup.procs"
-		exec systemd-nspawn -q --register=no --keep-unit --machine="$machine" --hostname="$name" \
+		exec systemd-nspawn --register=no --keep-unit --machine="$machine" --hostname="$name" \
 			-D $root --boot --console=pipe --network-bridge=br0 --resolv-conf=off --timezone=off \
 			--link-journal=no --notify-ready=yes "$@" </dev/null
 	) &
