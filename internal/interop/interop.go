@@ -260,6 +260,7 @@ type Client struct {
 	cmd    *exec.Cmd
 	out    bytes.Buffer
 	log    *logBuffer
+	limit  *time.Timer // kills it
 	waited sync.Once
 	err    error
 	// What Kill sends. Debian's client removes its folder at SIGTERM; else a
@@ -274,15 +275,18 @@ func startClient(t testing.TB, cmd *exec.Cmd) *Client {
 	c.log = start(t, cmd)
 	// A client that gets nothing asks for ever. On a busy machine it may take
 	// long to get something.
-	timer := time.AfterFunc(5*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	t.Cleanup(func() { timer.Stop() })
+	c.limit = time.AfterFunc(5*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	t.Cleanup(func() { c.limit.Stop() })
 	return c
 }
 
 // Password waits for the client's end and returns what it printed.
 func (c *Client) Password(t testing.TB) []byte {
 	t.Helper()
-	c.waited.Do(func() { c.err = c.cmd.Wait() })
+	c.waited.Do(func() {
+		c.err = c.cmd.Wait()
+		c.limit.Stop() // its number may be another's now
+	})
 	if c.err != nil {
 		t.Fatalf("client ended with %v after printing %q", c.err, abbreviate(c.out.Bytes()))
 	}
