@@ -176,9 +176,6 @@ func makeKeys(ctx context.Context, o options, now time.Time) error {
 	if err != nil {
 		return cmdline.Usagef("--expire: %w", err)
 	}
-	if err := os.MkdirAll(o.dir, 0o700); err != nil {
-		return fmt.Errorf("making the key directory: %w", err)
-	}
 	names := []string{clientkeys.SecKey, clientkeys.PubKey, clientkeys.TLSPrivKey, clientkeys.TLSPubKey}
 	there, err := clientkeys.Existing(o.dir, names...)
 	if err != nil {
@@ -195,6 +192,9 @@ func makeKeys(ctx context.Context, o options, now time.Time) error {
 		return err
 	case err != nil:
 		return cmdline.Usagef("--tls-keytype: %w", err)
+	}
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return fmt.Errorf("making the key directory: %w", err)
 	}
 	private, public, err := clientkeys.EncodeTLSKey(tlsKey)
 	if err != nil {

@@ -194,7 +194,7 @@ func TestAskOnTerminal(t *testing.T) {
 		{"", "", "", "empty"},
 	} {
 		keyboard, tty := terminal(t)
-		// Prompts come when the echo is off, so type only after a prompt.
+		// As a person would, type only after a prompt.
 		prompts, stderr := io.Pipe()
 		type answer struct {
 			password []byte
