@@ -273,6 +273,46 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestDecision: an operator's decision can be seen for as long as it lasts.
+func TestDecision(t *testing.T) {
+	s := serve(t, settings("a", func(s *client.Settings) { s.ApprovalDelay, s.ApprovalDuration = time.Minute, time.Hour }))
+	const path = "/clients/a"
+	check := func(want string, lasts bool) {
+		t.Helper()
+		decision, until := s.get(t, path, ourClientName, "Decision"), s.get(t, path, ourClientName, "DecisionUntil").(string)
+		if decision != want {
+			t.Errorf("Decision is %q, want %q", decision, want)
+		}
+		if !lasts {
+			if until != "" {
+				t.Errorf("DecisionUntil is %q without a decision", until)
+			}
+			return
+		}
+		if at, err := time.Parse("2006-01-02T15:04:05", until[:min(19, len(until))]); err != nil || (time.Until(at)-time.Hour).Abs() > 10*time.Minute {
+			t.Errorf("DecisionUntil is %q, want it an hour ahead (%v)", until, err)
+		}
+	}
+	check("", false)
+	for word, want := range map[bool]string{true: "approved", false: "denied"} {
+		if err := s.call(path, clientName+".Approve", word).Err; err != nil {
+			t.Fatal(err)
+		}
+		check(want, true)
+	}
+	if err := s.set(path, "ApprovalDuration", uint64(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.call(path, clientName+".Approve", true).Err; err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for s.get(t, path, ourClientName, "Decision") != "" && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	check("", false)
+}
+
 // TestOurs checks what our own interfaces show after a hand-out and a refusal.
 func TestOurs(t *testing.T) {
 	s := serve(t, settings("a"))

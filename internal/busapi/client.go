@@ -214,6 +214,8 @@ var ourClientProperties = []property{
 	text("Status", "false", func(v registry.View) string { return v.Describe() }),
 	text("CannotCheck", "false", func(v registry.View) string { return v.CannotCheck }),
 	text("NextCheck", "false", func(v registry.View) string { return stamp(v.NextCheck) }),
+	text("Decision", "false", func(v registry.View) string { return v.Decision.String() }),
+	text("DecisionUntil", "false", func(v registry.View) string { return stamp(v.DecisionUntil) }),
 	{name: "Protocol", signature: "s", changes: "false", get: func(s subject) any { return s.api.history.protocol(s.view.Settings.Name) }},
 	{name: "Handouts", signature: "a(ss)", changes: "false", get: func(s subject) any { return s.api.history.handouts(s.view.Settings.Name) }},
 	{name: "Refusals", signature: "a(sss)", changes: "false", get: func(s subject) any { return s.api.history.refusals(s.view.Settings.Name) }},

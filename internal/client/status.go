@@ -22,6 +22,17 @@ const (
 	Disapproved
 )
 
+// String returns "approved", "denied", or "" for Undecided.
+func (d Decision) String() string {
+	switch d {
+	case Approved:
+		return "approved"
+	case Disapproved:
+		return "denied"
+	}
+	return ""
+}
+
 // A CheckState says whether a checker runs.
 type CheckState uint8
 

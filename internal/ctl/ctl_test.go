@@ -296,6 +296,25 @@ func TestWhy(t *testing.T) {
 			"a is enabled, and would get its secret only if an operator approved within 30 seconds of its asking. " +
 				"No check has succeeded yet. To refuse it from now on: mandos-ctl --disable a\n",
 		},
+		"approved": {
+			client("a", "ApprovalDelay", uint64(30000), "Decision", "approved", "DecisionUntil", noon.Add(time.Second).Format(format)),
+			"a is enabled and would get its secret now: an operator has approved it; that ends at 12:00:01 (in 1 second). " +
+				"No check has succeeded yet. To refuse it from now on: mandos-ctl --disable a\n",
+		},
+		"denied": {
+			client("a", "ApprovalDelay", uint64(30000), "ApprovedByDefault", true, "Decision", "denied", "DecisionUntil", noon.Add(time.Hour).Format(format)),
+			"a is enabled, but an operator has denied it its secret; that ends at 13:00:00 (in 1 hour). " +
+				"No check has succeeded yet. To refuse it from now on: mandos-ctl --disable a\n",
+		},
+		"a denial that is over": {
+			client("a", "ApprovalDelay", uint64(30000), "ApprovedByDefault", true, "Decision", "denied", "DecisionUntil", noon.Format(format)),
+			"a is enabled; its secret would be held back 30 seconds for an operator to deny, and then be handed out. " +
+				"No check has succeeded yet. To refuse it from now on: mandos-ctl --disable a\n",
+		},
+		"a denial without effect": {
+			client("a", "Decision", "denied", "DecisionUntil", noon.Add(time.Hour).Format(format)),
+			"a is enabled and would get its secret now. No check has succeeded yet. To refuse it from now on: mandos-ctl --disable a\n",
+		},
 		"pending": {
 			client("a", "ApprovalPending", true, "ApprovalDelay", uint64(30000), "ApprovedByDefault", true, "LastApprovalRequest", noon.Add(-5*time.Second).Format(format)),
 			"a is enabled and waits for approval, since at 11:59:55 (5 seconds ago). If nobody decides within 30 seconds of its asking, " +

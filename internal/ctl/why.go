@@ -103,9 +103,17 @@ func (w *explanation) pending() {
 }
 
 func (w *explanation) enabled(expires time.Time) {
+	decision, until := w.c.String("Decision"), w.c.Time("DecisionUntil")
+	if !w.now.Before(until) {
+		decision = ""
+	}
 	switch {
 	case w.c.Duration("ApprovalDelay") == 0:
 		w.say("%s is enabled and would get its secret now.", w.name)
+	case decision == "approved":
+		w.say("%s is enabled and would get its secret now: an operator has approved it; that ends %s.", w.name, w.at(until))
+	case decision == "denied":
+		w.say("%s is enabled, but an operator has denied it its secret; that ends %s.", w.name, w.at(until))
 	case w.c.Bool("ApprovedByDefault"):
 		w.say("%s is enabled; its secret would be held back %s for an operator to deny, and then be handed out.", w.name, span(w.c.Duration("ApprovalDelay")))
 	default:

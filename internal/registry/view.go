@@ -16,6 +16,8 @@ type View struct {
 	client.Facts
 	Expires         time.Time // wall clock; zero when disabled
 	NextCheck       time.Time // wall clock; zero when disabled
+	Decision        client.Decision
+	DecisionUntil   time.Time // wall clock; zero when Undecided
 	ApprovalPending bool
 	CheckerRunning  bool
 	CannotCheck     string // why the last check could not run; empty when it could
@@ -50,13 +52,17 @@ func view(c *client.Client, offset time.Duration) View {
 	v := View{
 		Settings:        c.Settings,
 		Facts:           st.Facts,
+		Decision:        st.Decision,
 		ApprovalPending: st.Pending > 0,
 		CheckerRunning:  st.Check == client.Running,
 		CannotCheck:     st.CannotCheck,
 	}
 	v.Settings.Secret = secret.Secret{}
+	start := time.Unix(0, int64(offset)).UTC() // a Time; as a Duration, the sums might overflow
+	if st.Decision != client.Undecided {
+		v.DecisionUntil = start.Add(st.DecisionUntil)
+	}
 	if st.Enabled {
-		start := time.Unix(0, int64(offset)).UTC() // a Time; as a Duration, the sums might overflow
 		v.Expires = start.Add(st.Deadline)
 		v.NextCheck = start.Add(st.NextCheck)
 	}
