@@ -86,18 +86,18 @@ var Ways = []Way{
 	// Operating.
 	{Doc: "README.md", Begins: "sudo mandos-ctl  ", On: Server,
 		Want: `(?s)Name +Enabled.*web1 +Yes.*web1 is enabled and would get its secret now`,
-		Then: `mandos-ctl --is-enabled web1 && mandos-ctl --verbose web1 | grep -q 01:00:00`},
+		Then: `mandos-ctl --is-enabled web1 && mandos-ctl --verbose web1 | grep 01:00:00`},
 	{Doc: "README.md", Begins: "sudo mandos-keygen --force\n", On: Client, Keys: password + "\n" + password + "\n",
 		Before: "cp /etc/keys/mandos/tls-pubkey.pem /root/old.pem",
 		Want:   `(?s)\n\[web1\].*\nkey_id = \w{64}\r?\n.*\nsecret =`, Then: "! cmp -s /etc/keys/mandos/tls-pubkey.pem /root/old.pem"},
 	{Doc: "README.md", Begins: "sudo systemctl stop mandos.socket\nsudo tar -C / -czf", On: Server, Want: "^$",
-		Then: "tar -tf /root/mandos-backup.tar.gz | grep -q '^var/lib/mandos/clients.db$' && tar -tf /root/mandos-backup.tar.gz | grep -q '^etc/mandos/clients.conf$'"},
+		Then: "tar -tf /root/mandos-backup.tar.gz | grep '^var/lib/mandos/clients.db$' && tar -tf /root/mandos-backup.tar.gz | grep '^etc/mandos/clients.conf$'"},
 	// web1 was enabled when the backup was made, and is disabled since; all
 	// else is lost.
 	{Doc: "README.md", Begins: "sudo systemctl stop mandos.socket\nsudo tar -C / -xzf", On: Server,
 		Before: "mandos-ctl --is-enabled web1; mandos-ctl --disable web1; systemctl stop mandos.socket; rm -rf /etc/mandos/* /var/lib/mandos/*",
-		Want:   "a client was disabled", Then: "mandos-ctl web1 | grep -q '^web1 *No '"},
-	{Doc: "README.md", Begins: "sudo mandos-ctl --enable web1\nsudo rm ", On: Server, Before: "mandos-ctl web1 | grep -q '^web1 *No '",
+		Want:   "a client was disabled", Then: "mandos-ctl web1 | grep '^web1 *No '"},
+	{Doc: "README.md", Begins: "sudo mandos-ctl --enable web1\nsudo rm ", On: Server, Before: "mandos-ctl web1 | grep '^web1 *No '",
 		Want: "^$", Then: "mandos-ctl --is-enabled web1"},
 	{Doc: "README.md", Begins: "sudo mandos-checker test web1\nsystemctl status mandos-checkers.slice", On: Server,
 		Want: `(?s)result: exit status 0: alive.*Mandos checkers.*Status: "`},
@@ -108,8 +108,8 @@ var Ways = []Way{
 	{Doc: "README.md", Begins: "[laptop]\n", Parsed: "clients.conf"},
 	{Doc: "README.md", Begins: "[DEFAULT]\ninterface = ", Parsed: "mandos.conf"},
 	{Doc: "README.md", Begins: "[Socket]\nIPAddressDeny=any\n", On: Server, File: "/etc/systemd/system/mandos.socket.d/addresses.conf",
-		Then: `systemctl daemon-reload; systemctl show -P IPAddressDeny mandos.socket | grep -q '::/0'
-			systemctl show -P IPAddressAllow mandos.socket | grep 192.0.2.0/24 | grep 2001:db8:1::/64 | grep -q fe80::/64
+		Then: `systemctl daemon-reload; systemctl show -P IPAddressDeny mandos.socket | grep '::/0'
+			systemctl show -P IPAddressAllow mandos.socket | grep 192.0.2.0/24 | grep 2001:db8:1::/64 | grep fe80::/64
 			systemctl restart mandos.socket; systemctl is-active mandos.socket
 			rm -r /etc/systemd/system/mandos.socket.d; systemctl daemon-reload`},
 	{Doc: "README.md", Begins: "sudo journalctl -u mandos MESSAGE_ID=6d24e3670c5e42a599e080d1d73e7ae5", On: Server, Want: "releasing a client's secret to it"},

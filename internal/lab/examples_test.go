@@ -92,6 +92,8 @@ func run(t *testing.T, hosts map[docs.Host]*lab.Host, e docs.Example, w docs.Way
 	}
 	shell := func(what, text string) bool {
 		t.Helper()
+		// With pipefail, no grep -q may stand behind a pipe: it ends at the first
+		// match, and what still writes is killed.
 		r := h.Try("bash", "-euo", "pipefail", "-c", "cd "+dir+"\n"+text)
 		if r.Status != 0 {
 			t.Errorf("%v\n%s: exit status %d: %s\n%s%s", e, what, r.Status, text, r.Stdout, r.Stderr)
