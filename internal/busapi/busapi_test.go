@@ -73,6 +73,14 @@ func serveOn(t *testing.T, clients ...client.Settings) *served {
 
 func serveWith(t *testing.T, log *slog.Logger, clients ...client.Settings) *served {
 	t.Helper()
+	r, stop := begin(t, log, clients...)
+	return &served{r, operatorConn(t), stop}
+}
+
+// begin has a registry served until stop is called, or the test ends. It
+// doesn't wait for a bus.
+func begin(t *testing.T, log *slog.Logger, clients ...client.Settings) (r *registry.Registry, stop func()) {
+	t.Helper()
 	r, err := registry.New(t.Context(), registry.Options{Settings: clients, NoRestore: true, Checker: stubChecker{}, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -81,9 +89,9 @@ func serveWith(t *testing.T, log *slog.Logger, clients ...client.Settings) *serv
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.Run(ctx) })
 	running.Go(func() { Serve(ctx, Options{Registry: r, Paths: &Paths{}, Log: log, Version: "test"}) })
-	stop := sync.OnceFunc(func() { cancel(); running.Wait() })
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	t.Cleanup(stop)
-	return &served{r, operatorConn(t), stop}
+	return r, stop
 }
 
 // operatorConn connects to the bus and waits for the server.

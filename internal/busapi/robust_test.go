@@ -335,18 +335,8 @@ func TestStuckAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
-	log := slog.New(slog.DiscardHandler)
 	long := settings("a", func(s *client.Settings) { s.Checker = strings.Repeat("x", 4<<20) }) // more than the socket takes
-	r, err := registry.New(t.Context(), registry.Options{Settings: []client.Settings{long}, NoRestore: true, Checker: stubChecker{}, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = r.Run(ctx) })
-	running.Go(func() { Serve(ctx, Options{Registry: r, Paths: &Paths{}, Log: log, Version: "test"}) })
-	defer running.Wait()
-	defer cancel()
+	begin(t, slog.New(slog.DiscardHandler), long)
 	defer bus.Close()
 
 	letIn(t, bus) // the one for asking
@@ -491,16 +481,7 @@ func TestNameTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	lost := make(chan struct{}, 10)
-	log := slog.New(told{slog.NewTextHandler(t.Output(), nil), lost})
-	r, err := registry.New(t.Context(), registry.Options{Settings: []client.Settings{settings("a")}, NoRestore: true, Checker: stubChecker{}, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = r.Run(ctx) })
-	running.Go(func() { Serve(ctx, Options{Registry: r, Paths: &Paths{}, Log: log, Version: "test"}) })
-	defer func() { cancel(); running.Wait() }()
+	r, _ := begin(t, slog.New(told{slog.NewTextHandler(t.Output(), nil), lost}), settings("a"))
 	<-lost
 	h, err := r.Release("a", caller)
 	if err != nil {
